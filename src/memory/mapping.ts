@@ -1,0 +1,174 @@
+/**
+ * Files as memory.
+ *
+ * A write to a mapped page that the file system has no room for kills the process (SIGBUS), so
+ * a file is mapped only after every byte of it has been reserved: a full disk is an error here,
+ * and never later. What a mapping cannot defend against is another program truncating the file.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { describeError, GaplessError } from "../errors.ts";
+import {
+  lastErrno,
+  mmap,
+  msync,
+  munmap,
+  posixFallocate,
+  systemCallFailed,
+  viewMemory,
+} from "./libc.ts";
+
+const errnoNoSpace = 28;
+const errnoQuota = 122;
+const errnoFileTooLarge = 27;
+const protectionReadWrite = 0x1 | 0x2;
+const flagShared = 0x01;
+const syncWait = 0x4;
+const pageBytes = 4096;
+
+export interface Mapping {
+  readonly address: bigint;
+  /** Detached by `unmap`: stale views read as empty instead of crashing the process. */
+  readonly buffer: ArrayBuffer;
+  /** Makes `[offset, offset + length)` durable, on a pool thread. */
+  sync(offset: number, length: number): Promise<void>;
+  /** Makes `[offset, offset + length)` durable, blocking the caller. */
+  syncBlocking(offset: number, length: number): void;
+  /** Gives the memory back. No `sync` may be under way. Idempotent. */
+  unmap(): void;
+}
+
+/**
+ * Reserves `bytes` bytes of the open file, so that writes within them cannot run out of space.
+ *
+ * @throws GaplessError STORAGE_FULL where the file system (or a quota) has not got them.
+ */
+export function reserve(fd: number, bytes: number, filePath: string): void {
+  const errno = posixFallocate(fd, 0, bytes);
+  if (errno === 0) return;
+  if (errno === errnoNoSpace || errno === errnoQuota || errno === errnoFileTooLarge) {
+    throw new GaplessError(
+      "STORAGE_FULL",
+      `No room for ${filePath}: bytes=${bytes}. Free space on its file system, then start again.`,
+    );
+  }
+  throw systemCallFailed(`posix_fallocate of ${filePath} (bytes=${bytes})`, errno);
+}
+
+/**
+ * Creates a file of `bytes` reserved bytes under its final name in one step: `initialize` fills
+ * it under a temporary one, so nobody ever sees it half-made. With `durable`, file and name
+ * survive power loss.
+ *
+ * @returns false where the name exists already; that file is left alone.
+ * @throws GaplessError STORAGE_FULL; nothing is left behind.
+ */
+export function createMappedFile(
+  filePath: string,
+  bytes: number,
+  initialize: (buffer: ArrayBuffer) => void,
+  options: { durable: boolean },
+): boolean {
+  const temporary = `${filePath}.${process.pid}.tmp`;
+  fs.rmSync(temporary, { force: true });
+  const fd = fs.openSync(temporary, "wx+", 0o600);
+  try {
+    reserve(fd, bytes, filePath);
+    const mapping = mapOpenFile(fd, bytes, filePath);
+    try {
+      initialize(mapping.buffer);
+      if (options.durable) {
+        mapping.syncBlocking(0, bytes);
+        fs.fsyncSync(fd);
+      }
+    } finally {
+      mapping.unmap();
+    }
+    try {
+      fs.linkSync(temporary, filePath);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+      throw error;
+    }
+    if (options.durable) syncDirectory(path.dirname(filePath));
+    return true;
+  } finally {
+    fs.closeSync(fd);
+    fs.rmSync(temporary, { force: true });
+  }
+}
+
+/**
+ * Maps the whole of an existing file, shared and writable.
+ *
+ * @param bytesMin The least that the caller is going to read before it knows better.
+ * @throws GaplessError STORAGE_CORRUPT for a file shorter than that.
+ */
+export function mapFile(filePath: string, bytesMin: number): Mapping {
+  const fd = fs.openSync(filePath, "r+");
+  try {
+    const bytes = fs.fstatSync(fd).size;
+    if (bytes < bytesMin) {
+      throw new GaplessError(
+        "STORAGE_CORRUPT",
+        `${filePath} is cut off: bytes=${bytes}, expected at least ${bytesMin}. ` +
+          "Remove it, and what it held is recovered from the stage before it.",
+      );
+    }
+    // A file copied or restored with holes in it has no room for its own pages yet.
+    reserve(fd, bytes, filePath);
+    return mapOpenFile(fd, bytes, filePath);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Makes creations, renames and removals within a directory survive power loss. */
+export function syncDirectory(directory: string): void {
+  const fd = fs.openSync(directory, "r");
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function mapOpenFile(fd: number, bytes: number, filePath: string): Mapping {
+  const address = mmap(null, bytes, protectionReadWrite, flagShared, fd, 0);
+  if (address === null || address === 0xffff_ffff_ffff_ffffn || address === -1n) {
+    throw systemCallFailed(`mmap of ${filePath} (bytes=${bytes})`, lastErrno());
+  }
+  const buffer = viewMemory(address, bytes);
+  let mapped = true;
+
+  const failed = (what: unknown): GaplessError =>
+    new GaplessError(
+      "SYSTEM_CALL_FAILED",
+      `msync of ${filePath} failed: ${describeError(what)}. The device may be failing.`,
+    );
+
+  return {
+    address,
+    buffer,
+    sync(offset, length) {
+      const start = offset - (offset % pageBytes);
+      return new Promise((resolve, reject) => {
+        msync.async(address + BigInt(start), offset + length - start, syncWait, (error, result) => {
+          if (error !== null || result !== 0) reject(failed(error ?? `result=${result}`));
+          else resolve();
+        });
+      });
+    },
+    syncBlocking(offset, length) {
+      const start = offset - (offset % pageBytes);
+      const result = msync(address + BigInt(start), offset + length - start, syncWait);
+      if (result !== 0) throw failed(`errno=${lastErrno()}`);
+    },
+    unmap() {
+      if (!mapped) return;
+      mapped = false;
+      buffer.transfer();
+      munmap(address, bytes);
+    },
+  };
+}

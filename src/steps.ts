@@ -1,0 +1,34 @@
+/**
+ * The steps between which a crash makes a difference, published on the diagnostics channel
+ * `gapless:step`: a tracer can time them, and the fault tests kill a process at each. Costs one
+ * property load where nobody subscribes.
+ */
+import { channel } from "node:diagnostics_channel";
+
+export const stepChannelName = "gapless:step";
+
+export type Step =
+  /** bus: a batch is committed to the ring, its publisher knows nothing of it yet. */
+  | "bus.committed"
+  /** queue: records are in the mapped file, not yet durable. */
+  | "queue.appended"
+  /** queue: records are durable. */
+  | "queue.durable"
+  /** buffer: messages are durable in RocksDB, not yet visible to readers. */
+  | "buffer.durable"
+  /** sink: rows and position are written, the transaction is open. */
+  | "sink.written"
+  /** flow: the sink has committed, the source has not been told. */
+  | "flow.applied"
+  /** flow: the source has been told. */
+  | "flow.acknowledged"
+  /** A snapshot is written under its temporary name. */
+  | "snapshot.written"
+  /** A snapshot has its final name. */
+  | "snapshot.renamed";
+
+const steps = channel(stepChannelName);
+
+export function reachedStep(step: Step): void {
+  if (steps.hasSubscribers) steps.publish(step);
+}
