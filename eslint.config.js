@@ -28,6 +28,8 @@ export default tseslint.config(
       // Readers of batches often await nothing on the path that is already satisfied.
       "@typescript-eslint/require-await": "off",
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+      // `await using _server` holds a thing open; nobody reads it.
+      "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_", ignoreUsingDeclarations: true }],
       "no-constant-condition": ["error", { checkLoops: false }],
       "@typescript-eslint/no-unnecessary-condition": [
         "error",

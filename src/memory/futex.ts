@@ -35,6 +35,7 @@ export function futexWake(word: bigint): void {
 
 function timespec(timeoutMs: number): BigInt64Array {
   const seconds = Math.floor(timeoutMs / 1000);
-  const nanoseconds = Math.round((timeoutMs - seconds * 1000) * 1e6);
+  // Never rounded up to a whole second, which the kernel would refuse.
+  const nanoseconds = Math.floor((timeoutMs - seconds * 1000) * 1e6);
   return new BigInt64Array([BigInt(seconds), BigInt(nanoseconds)]);
 }

@@ -7,6 +7,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { threadId } from "node:worker_threads";
 import { describeError, GaplessError } from "../errors.ts";
 import {
   lastErrno,
@@ -18,6 +19,7 @@ import {
   viewMemory,
 } from "./libc.ts";
 
+const errnoInterrupted = 4;
 const errnoNoSpace = 28;
 const errnoQuota = 122;
 const errnoFileTooLarge = 27;
@@ -44,7 +46,11 @@ export interface Mapping {
  * @throws GaplessError STORAGE_FULL where the file system (or a quota) has not got them.
  */
 export function reserve(fd: number, bytes: number, filePath: string): void {
-  const errno = posixFallocate(fd, 0, bytes);
+  let errno: number;
+  do {
+    // A signal interrupts it in shared memory, where it then has reserved nothing.
+    errno = posixFallocate(fd, 0, bytes);
+  } while (errno === errnoInterrupted);
   if (errno === 0) return;
   if (errno === errnoNoSpace || errno === errnoQuota || errno === errnoFileTooLarge) {
     throw new GaplessError(
@@ -69,7 +75,7 @@ export function createMappedFile(
   initialize: (buffer: ArrayBuffer) => void,
   options: { durable: boolean },
 ): boolean {
-  const temporary = `${filePath}.${process.pid}.tmp`;
+  const temporary = `${filePath}.${process.pid}-${threadId}.tmp`;
   fs.rmSync(temporary, { force: true });
   const fd = fs.openSync(temporary, "wx+", 0o600);
   try {
@@ -82,7 +88,8 @@ export function createMappedFile(
         fs.fsyncSync(fd);
       }
     } finally {
-      mapping.unmap();
+      // Not unmap(): V8 checks every access of typed arrays once any buffer was detached.
+      munmap(mapping.address, bytes);
     }
     try {
       fs.linkSync(temporary, filePath);

@@ -1,0 +1,116 @@
+/**
+ * Matches orders into trades, and keeps both.
+ *
+ *   orders ─► journal (queue) ─► book ─► trades (buffer) ─► channel `trades`
+ *
+ * The book is a function of the journal. Killed anywhere, the next process takes the newest
+ * snapshot, applies the orders since, and gets the same trades with the same ids: those that the
+ * buffer lacks are kept, those that the channel lacks are published, the rest were there before.
+ */
+import path from "node:path";
+import fs from "node:fs";
+import { openBuffer, serveBuffer, type MessageBuffer } from "gapless/buffer";
+import type { Publisher } from "gapless/bus";
+import {
+  busSource,
+  publishMessages,
+  pump,
+  readSnapshot,
+  unpackMessages,
+  writeSnapshot,
+  type Batch,
+  type Message,
+  type Sink,
+} from "gapless/flow";
+import { openQueue, type Queue } from "gapless/queue";
+import type { Service, ServiceContext } from "gapless/supervise";
+import { Book, type BookState } from "./book.ts";
+
+const snapshotInterval = 20_000n;
+const batchMax = 2048;
+
+const run: Service = async (context) => {
+  const { signal, dataDirectory } = context;
+  const snapshots = path.join(dataDirectory, "snapshots");
+  fs.mkdirSync(snapshots, { recursive: true });
+  await using journal = await openQueue({ directory: path.join(dataDirectory, "journal") });
+  await using trades = await openBuffer({ directory: path.join(dataDirectory, "trades") });
+  await using _server = await serveBuffer(trades, context.socketPath(context.name));
+  const publisher = context.bus.publisher("trades");
+  const subscriber = context.bus.subscriber("orders");
+
+  const stored = readSnapshot(snapshots, (text) => context.log(text));
+  const book = new Book(stored === undefined ? undefined : (JSON.parse(stored.state) as BookState));
+  await recover(book, journal, trades, context);
+  await publishMissing(publisher, trades, signal);
+  context.ready();
+
+  const progress = () => ({
+    consumed: journal.durableId,
+    produced: book.lastTradeId,
+    counts: { gone: BigInt(book.gone), rejected: BigInt(book.rejected) },
+  });
+  let snapshotDue = book.lastOrderId + snapshotInterval;
+
+  const engine: Sink = {
+    async position() {
+      return journal.lastId;
+    },
+    async apply(batch) {
+      journal.append(batch);
+      const durable = journal.flush();
+      const made = batch.flatMap((order) => book.apply(order));
+      await durable;
+      await trades.append(made);
+      await publishMessages(publisher, made, signal);
+      if (book.lastOrderId >= snapshotDue) {
+        snapshotDue = book.lastOrderId + snapshotInterval;
+        writeSnapshot(snapshots, { lastId: book.lastOrderId, state: JSON.stringify(book.save()) });
+      }
+    },
+  };
+  const source = busSource(subscriber, { batchMax });
+  await pump({ source, sink: engine, signal, onProgress: () => context.report(progress()) });
+  if (signal.aborted) return;
+  publisher.finish();
+  await context.done(progress());
+};
+
+export default run;
+
+/** Brings the book to the end of the journal, and the buffer to the last trade of the book. */
+async function recover(
+  book: Book,
+  journal: Queue,
+  trades: MessageBuffer,
+  context: ServiceContext,
+): Promise<void> {
+  const from = book.lastOrderId;
+  while (book.lastOrderId < journal.durableId) {
+    const orders: Batch = await journal.read(book.lastOrderId + 1n, batchMax);
+    const made: Message[] = orders.flatMap((order) => book.apply(order));
+    await trades.append(made.filter((trade) => trade.id > trades.lastId));
+  }
+  if (from > 0n || book.lastOrderId > 0n) {
+    const replayed = (book.lastOrderId - from).toString();
+    context.log(`recovered at order ${book.lastOrderId.toString()}: ${replayed} replayed`);
+  }
+}
+
+/**
+ * Publishes what a former process kept and did not publish. Where the channel is new, nothing:
+ * its consumers ask the buffer for what they lack.
+ */
+async function publishMissing(
+  publisher: Publisher,
+  trades: MessageBuffer,
+  signal: AbortSignal,
+): Promise<void> {
+  const newest = publisher.last();
+  let published = newest === undefined ? trades.lastId : (unpackMessages(newest)[0]?.id ?? 0n);
+  while (published < trades.lastId) {
+    const missing = await trades.read(published + 1n, batchMax);
+    await publishMessages(publisher, missing, signal);
+    published += BigInt(missing.length);
+  }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+/** The command. One file a subcommand; this one only knows their names. */
+import { Command, CommanderError } from "commander";
+import { describeError, GaplessError } from "../errors.ts";
+import { up } from "./up.ts";
+
+const exitFailure = 1;
+const exitUsage = 2;
+
+const program = new Command("gapless")
+  .description("The loss-proof message backbone for trading systems on Node.js.")
+  .exitOverride()
+  .enablePositionalOptions();
+program.addCommand(up());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : exitUsage;
+  } else {
+    const known = error instanceof GaplessError ? `${error.code}: ` : "";
+    process.stderr.write(`${known}${describeError(error)}\n`);
+    process.exitCode =
+      error instanceof GaplessError && error.code === "CONFIG_INVALID" ? exitUsage : exitFailure;
+  }
+}

@@ -1,0 +1,101 @@
+/** A channel of the bus as the source of a flow, and messages into a channel. */
+import { BACK_PRESSURED, type Publisher, type RingMemory, type Subscriber } from "../bus/bus.ts";
+import { beginning } from "../chain.ts";
+import {
+  encodedBytes,
+  encodeMessage,
+  isBatch,
+  lastIdOf,
+  unpackMessages,
+  type Batch,
+  type Message,
+} from "../message.ts";
+import { reachedStep } from "../steps.ts";
+import type { Source } from "./endpoints.ts";
+
+export interface BusSourceOptions {
+  /** Messages in one batch, at most. */
+  readonly batchMax?: number;
+  /** First silence after which live() says so; doubled up to the second as it goes on. */
+  readonly silenceMs?: { readonly first: number; readonly most: number };
+}
+
+/** Reads a channel whose messages were published by `publishMessages`. */
+export function busSource(subscriber: Subscriber, options: BusSourceOptions = {}): Source {
+  const batchMax = options.batchMax ?? 1024;
+  const silenceMs = options.silenceMs ?? { first: 200, most: 5000 };
+  let batch: Message[] = [];
+  let newestId = beginning;
+
+  // Copied out: a batch outlives the step for which the ring would hold it.
+  const take = (memory: RingMemory, offset: number, length: number): void => {
+    batch.push(...unpackMessages(memory.bytes.slice(offset, offset + length)));
+  };
+
+  const poll = (): Batch | undefined => {
+    batch = [];
+    subscriber.poll(take, batchMax);
+    if (!isBatch(batch)) return undefined;
+    newestId = lastIdOf(batch);
+    return batch;
+  };
+
+  return {
+    async *pending() {
+      // What was not released comes again with the first polls of `live`, at the same place.
+    },
+    async *live(signal) {
+      let waitMs = silenceMs.first;
+      while (!signal.aborted) {
+        const messages = poll();
+        if (messages !== undefined) {
+          waitMs = silenceMs.first;
+          yield messages;
+          continue;
+        }
+        if (subscriber.ended) return;
+        const before = performance.now();
+        await subscriber.wait(waitMs, signal);
+        if (performance.now() - before < waitMs) continue;
+        waitMs = Math.min(waitMs * 2, silenceMs.most);
+        yield null;
+      }
+    },
+    async acknowledge(throughId) {
+      // The ring releases what was polled as a whole; a part of it stays held.
+      if (throughId >= newestId) subscriber.release();
+    },
+  };
+}
+
+/** Commits at most this many bytes at once, so that consumers begin while the rest is encoded. */
+const commitBytesMax = 16 * 1024;
+
+/** Publishes messages in order, waiting for room. Returns when the last one is committed. */
+export async function publishMessages(
+  publisher: Publisher,
+  messages: readonly Message[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { bytes, view } = publisher.memory;
+  let open = 0;
+  const commit = (): void => {
+    if (open === 0) return;
+    publisher.commit();
+    open = 0;
+    reachedStep("bus.committed");
+  };
+  for (const message of messages) {
+    const length = encodedBytes(message);
+    let offset = publisher.claim(length);
+    while (offset === BACK_PRESSURED) {
+      commit();
+      await publisher.waitForRoom(length, signal);
+      offset = publisher.claim(length);
+    }
+    encodeMessage(message, bytes, view, offset);
+    open += length;
+    if (open >= commitBytesMax) commit();
+  }
+  commit();
+}

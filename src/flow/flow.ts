@@ -1,0 +1,18 @@
+/**
+ * Following a chained stream into a sink that remembers where it is: `pump(source, sink)`.
+ */
+export { busSource, publishMessages, type BusSourceOptions } from "./bus-ends.ts";
+export {
+  noRepair,
+  type Archive,
+  type Bounds,
+  type Repair,
+  type Sink,
+  type Source,
+} from "./endpoints.ts";
+export { readSnapshot, writeSnapshot, type Snapshot } from "./snapshots.ts";
+export { pump, type PumpOptions } from "./pump.ts";
+export { beginning, follow, type Link, type Placement } from "../chain.ts";
+export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
+export { packMessages, unpackMessages, type Batch, type Message } from "../message.ts";
+export { decodeTrade, encodeTrade, type Market, type Trade } from "../trade.ts";

@@ -1,0 +1,66 @@
+/**
+ * Snapshots of a state machine, so that a restart replays what came since the last one, and not
+ * everything.
+ *
+ *   DIRECTORY/snapshot-00000000000000040000    CRC-32 in eight hexadecimal digits, then the state
+ *
+ * The number is the id of the last message in the state. A snapshot is written under another
+ * name, made durable, then renamed: under its own name it is whole. One that does not read back
+ * is passed over for the one before it; the journal has what it lacks.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import zlib from "node:zlib";
+import { syncDirectory } from "../memory/mapping.ts";
+import { reachedStep } from "../steps.ts";
+
+const prefix = "snapshot-";
+const idDigits = 20;
+const checksumDigits = 8;
+const kept = 2;
+
+export interface Snapshot {
+  readonly lastId: bigint;
+  readonly state: string;
+}
+
+/** Keeps a state; returns when it is durable. The directory must exist. */
+export function writeSnapshot(directory: string, { lastId, state }: Snapshot): void {
+  const file = path.join(directory, prefix + lastId.toString().padStart(idDigits, "0"));
+  const temporary = `${file}.tmp`;
+  fs.writeFileSync(temporary, checksum(state) + state, { flush: true });
+  reachedStep("snapshot.written");
+  fs.renameSync(temporary, file);
+  syncDirectory(directory);
+  reachedStep("snapshot.renamed");
+  for (const old of listSnapshots(directory).slice(kept)) fs.rmSync(path.join(directory, old));
+}
+
+/** The newest state that reads back; undefined where none does. */
+export function readSnapshot(
+  directory: string,
+  warn: (text: string) => void,
+): Snapshot | undefined {
+  for (const name of listSnapshots(directory)) {
+    const text = fs.readFileSync(path.join(directory, name), "utf8");
+    const state = text.slice(checksumDigits);
+    if (text.slice(0, checksumDigits) === checksum(state)) {
+      return { lastId: BigInt(name.slice(prefix.length)), state };
+    }
+    warn(`${name} is damaged; going on from the one before it`);
+  }
+  return undefined;
+}
+
+/** Newest first. */
+function listSnapshots(directory: string): string[] {
+  return fs
+    .readdirSync(directory)
+    .filter((name) => name.startsWith(prefix) && !name.endsWith(".tmp"))
+    .sort()
+    .reverse();
+}
+
+function checksum(state: string): string {
+  return zlib.crc32(state).toString(16).padStart(checksumDigits, "0");
+}

@@ -1,0 +1,182 @@
+/**
+ * One run of a topology, from the first process to the audit.
+ *
+ *   start consumers → start producers → … input ends, stage by stage … → stop → audit
+ *
+ * A stream ends in band: the service that brings messages in says so on its channel, and each
+ * stage ends when it has taken everything before it. A drain is that, begun early.
+ */
+import { pathToFileURL } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
+import { GaplessError } from "../errors.ts";
+import { killIntervalMs, planKills, type Kill } from "./chaos.ts";
+import type { Progress } from "./protocol.ts";
+import { openRunDirectory } from "./run-directory.ts";
+import type { Audit, AuditReport } from "./service.ts";
+import { SupervisedService } from "./supervised-service.ts";
+import type { OptionValue, ServiceEntry, Topology } from "./topology.ts";
+import path from "node:path";
+
+const pollIntervalMs = 2;
+
+export interface RunOptions {
+  readonly options: Readonly<Record<string, OptionValue>>;
+  readonly dataDirectory: string;
+  readonly keepsData: boolean;
+  readonly chaos?: { readonly kills: number; readonly seed: number };
+  /** Takes the first abort as a drain; `kill` ends the run without one. */
+  readonly drain: AbortSignal;
+  readonly kill: AbortSignal;
+  readonly watch: RunWatcher;
+}
+
+/** Where a run shows itself. */
+export interface RunWatcher {
+  log(service: string, text: string): void;
+  killed(kill: Kill, index: number): void;
+  /** The services are there to be looked at, in the order of the stages. */
+  started(services: readonly SupervisedService[]): void;
+  finished(): void;
+}
+
+export interface RunResult {
+  /** undefined where the topology has none. */
+  readonly audit: AuditReport | undefined;
+  readonly wasDrained: boolean;
+}
+
+/**
+ * Runs until every service is done, then audits.
+ *
+ * @throws GaplessError where a service fails for good, or the audit cannot be made; every process
+ *   has ended and nothing is left in shared memory.
+ */
+export async function runTopology(topology: Topology, run: RunOptions): Promise<RunResult> {
+  using directory = openRunDirectory(run.dataDirectory, run.keepsData);
+  const { watch } = run;
+  const outcome = Promise.withResolvers<never>();
+  outcome.promise.catch(() => undefined);
+  let changed = Promise.withResolvers<undefined>();
+
+  const paceMs = (run.chaos?.kills ?? 0) * killIntervalMs;
+  const startedAtMs = Date.now();
+  const supervise = (entry: ServiceEntry): SupervisedService =>
+    new SupervisedService(
+      entry,
+      [...topology.channels.values()]
+        .filter(({ consumers }) => consumers.includes(entry.name))
+        .map(({ producer }) => producer),
+      {
+        topologyFile: topology.file,
+        service: entry.name,
+        dataDirectory: directory.data,
+        shmDirectory: directory.shm,
+        options: run.options,
+        paceMs,
+        startedAtMs,
+      },
+      {
+        log: (text) => watch.log(entry.name, text),
+        changed: () => {
+          changed.resolve(undefined);
+          changed = Promise.withResolvers();
+        },
+        failed: (error) => outcome.reject(error),
+      },
+    );
+  const services = topology.services.map(supervise);
+
+  /** Waits for something that is true of the services, or for the end of everything. */
+  const until = async (condition: () => boolean): Promise<void> => {
+    while (!condition()) await Promise.race([changed.promise, outcome.promise]);
+  };
+  const drain = (): void => {
+    for (const service of services) service.drain();
+  };
+  const kill = (): void => outcome.reject(new Interrupted());
+  const over = new AbortController();
+
+  run.drain.addEventListener("abort", drain, { once: true });
+  run.kill.addEventListener("abort", kill, { once: true });
+  try {
+    if (run.kill.aborted) throw new Interrupted();
+    watch.started(services.toReversed());
+    for (const service of services) {
+      service.launch();
+      await until(() => service.state !== "starting");
+    }
+    const kills =
+      run.chaos === undefined ? [] : planKills(run.chaos.kills, namesOf(services), run.chaos.seed);
+    const chaos = inflict(kills, services, run, over.signal);
+    await Promise.race([chaos, outcome.promise]);
+    await until(() => services.every(({ state }) => state === "done"));
+  } finally {
+    over.abort();
+    run.drain.removeEventListener("abort", drain);
+    run.kill.removeEventListener("abort", kill);
+    // Producers first: a consumer that stops is not waited for by a producer that goes on.
+    for (const service of services.toReversed()) await service.stop();
+    watch.finished();
+  }
+  const progress = new Map(services.map(({ entry, progress: last }) => [entry.name, last]));
+  const audit = await runAudit(topology, directory.data, progress, run.options);
+  return { audit, wasDrained: run.drain.aborted };
+}
+
+/** The run was ended before it was done, and without a drain. */
+export class Interrupted extends Error {
+  constructor() {
+    super("Interrupted: what was not yet durable comes again with --resume.");
+  }
+}
+
+async function inflict(
+  kills: readonly Kill[],
+  services: readonly SupervisedService[],
+  { watch, drain }: RunOptions,
+  over: AbortSignal,
+): Promise<void> {
+  const signal = AbortSignal.any([over, drain]);
+  const startMs = performance.now();
+  /** Looks again and again; false where the run ends first. */
+  const when = async (condition: () => boolean): Promise<boolean> => {
+    while (!signal.aborted && !condition()) await sleep(pollIntervalMs);
+    return !signal.aborted;
+  };
+  for (const [index, kill] of kills.entries()) {
+    const victim = services.find(({ entry }) => entry.name === kill.service);
+    if (victim === undefined) continue;
+    if (!(await when(() => performance.now() - startMs >= kill.atMs))) return;
+    // A service that is on its way back is not there to be killed yet.
+    if (!(await when(() => victim.state === "running" || victim.state === "done"))) return;
+    victim.kill();
+    watch.killed(kill, index);
+    if (!(await when(() => victim.state === "restarting"))) return;
+  }
+}
+
+async function runAudit(
+  topology: Topology,
+  data: string,
+  progress: ReadonlyMap<string, Progress>,
+  options: Readonly<Record<string, OptionValue>>,
+): Promise<AuditReport | undefined> {
+  if (topology.auditModule === undefined) return undefined;
+  const loaded = (await import(pathToFileURL(topology.auditModule).href)) as { default?: unknown };
+  if (typeof loaded.default !== "function") {
+    throw new GaplessError(
+      "CONFIG_INVALID",
+      `${topology.auditModule}: expected a function as default export`,
+    );
+  }
+  const audit = loaded.default as Audit;
+  return await audit({
+    dataDirectory: (service) => path.join(data, service),
+    progress,
+    options,
+  });
+}
+
+function namesOf(services: readonly SupervisedService[]): string[] {
+  return services.map(({ entry }) => entry.name);
+}
