@@ -9,6 +9,10 @@ if (installed === undefined || installed.mtimeMs < wanted.mtimeMs) {
   console.log("Installing what package-lock.json names (once, about 20 s) ...");
   const npm = process.env.npm_execpath;
   const [command, ...args] = npm === undefined ? ["npm"] : [process.execPath, npm];
-  const { status } = spawnSync(command, [...args, "ci", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: "inherit" });
+  const { status } = spawnSync(
+    command,
+    [...args, "ci", "--no-audit", "--no-fund", "--loglevel=error"],
+    { stdio: "inherit" },
+  );
   if (status !== 0) process.exit(status ?? 1);
 }

@@ -8,6 +8,30 @@ export interface Clock {
 
 /** The machine's own clocks; `nowNs` has the resolution of the monotonic clock. */
 export const systemClock: Clock = {
-  nowNs: () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n,
+  nowNs: () => BigInt(Math.round(nowMs() * 1000)) * 1000n,
   monotonicNs: () => process.hrtime.bigint(),
 };
+
+/** Further apart than this, the system's clock was set, or the machine slept. */
+const stepMs = 10;
+/** Two readings so close together count as one. */
+const sameMomentMs = 0.1;
+
+let originMs = performance.timeOrigin;
+
+/** The monotonic clock, counted from the origin that makes it agree with the system's clock. */
+function nowMs(): number {
+  const estimateMs = originMs + performance.now();
+  if (Math.abs(estimateMs - Date.now()) <= stepMs) return estimateMs;
+  // A thread that was put aside between the two readings looks like a step: read again.
+  let beforeMs: number;
+  let systemMs: number;
+  let afterMs: number;
+  do {
+    beforeMs = performance.now();
+    systemMs = Date.now();
+    afterMs = performance.now();
+  } while (afterMs - beforeMs > sameMomentMs);
+  if (Math.abs(originMs + afterMs - systemMs) > stepMs) originMs = systemMs - afterMs;
+  return originMs + afterMs;
+}

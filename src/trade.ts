@@ -41,15 +41,20 @@ export const tradeBytes = 64;
 
 const sides = ["buy", "sell"] as const;
 
+/** @throws GaplessError INPUT_MALFORMED for a trade that `decodeTrade` would not give back. */
 export function encodeTrade(trade: Omit<Trade, "id" | "timestampNs">): Uint8Array<ArrayBuffer> {
+  const { price, quantity, makerOrderId, takerOrderId, buyer, seller } = trade;
+  if (!isAmount(price) || !isAmount(quantity)) throw unencodable(trade);
+  if (!isU64(makerOrderId) || !isU64(takerOrderId)) throw unencodable(trade);
+  if (!isU64(buyer) || !isU64(seller)) throw unencodable(trade);
   const bytes = new Uint8Array(tradeBytes);
   const view = new DataView(bytes.buffer);
-  view.setBigInt64(0, trade.price, true);
-  view.setBigInt64(8, trade.quantity, true);
-  view.setBigUint64(16, trade.makerOrderId, true);
-  view.setBigUint64(24, trade.takerOrderId, true);
-  view.setBigUint64(32, trade.buyer, true);
-  view.setBigUint64(40, trade.seller, true);
+  view.setBigInt64(0, price, true);
+  view.setBigInt64(8, quantity, true);
+  view.setBigUint64(16, makerOrderId, true);
+  view.setBigUint64(24, takerOrderId, true);
+  view.setBigUint64(32, buyer, true);
+  view.setBigUint64(40, seller, true);
   view.setUint8(48, sides.indexOf(trade.takerSide));
   return bytes;
 }
@@ -63,6 +68,10 @@ export function decodeTrade(message: Message): Trade {
   const quantity = view.getBigInt64(8, true);
   const takerSide = sides[view.getUint8(48)];
   if (takerSide === undefined) throw malformed(message, `side=${view.getUint8(48)}`);
+  const reserved = view.getUint8(49) | view.getUint16(50) | view.getUint32(52);
+  if ((reserved | view.getUint32(56) | view.getUint32(60)) !== 0) {
+    throw malformed(message, "bytes behind the side are not zero");
+  }
   if (price <= 0n || quantity <= 0n) {
     throw malformed(message, `price=${price.toString()} quantity=${quantity.toString()}`);
   }
@@ -77,6 +86,23 @@ export function decodeTrade(message: Message): Trade {
     seller: view.getBigUint64(40, true),
     takerSide,
   };
+}
+
+function isAmount(value: bigint): boolean {
+  return value > 0n && BigInt.asIntN(64, value) === value;
+}
+
+function isU64(value: bigint): boolean {
+  return BigInt.asUintN(64, value) === value;
+}
+
+function unencodable(trade: Omit<Trade, "id" | "timestampNs">): GaplessError {
+  const fields = ["price", "quantity", "makerOrderId", "takerOrderId", "buyer", "seller"] as const;
+  return new GaplessError(
+    "INPUT_MALFORMED",
+    `No message can hold this trade: ${fields.map((it) => `${it}=${trade[it].toString()}`).join(" ")}. ` +
+      "Expected price and quantity from 1 to 2^63 - 1, the others from 0 to 2^64 - 1.",
+  );
 }
 
 function malformed(message: Message, found: string): GaplessError {

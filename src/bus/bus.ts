@@ -31,8 +31,8 @@ export interface Bus extends Disposable {
   /** This service's consuming end. @throws GaplessError as `publisher`. */
   subscriber(channel: string): Subscriber;
   /**
-   * Gives up every end and unmaps the channels. Idempotent. Nobody may be asleep on one: abort
-   * the waits first and let them settle.
+   * Gives up every end and unmaps the channels. Idempotent. Whoever is asleep on an end wakes up;
+   * an end that is used after that throws CLOSED.
    */
   close(): void;
 }

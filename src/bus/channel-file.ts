@@ -7,7 +7,6 @@ import { createMappedFile, mapFile, type Mapping } from "../memory/mapping.ts";
 import { identifySelf } from "../memory/process-identity.ts";
 import type { Channel } from "./config.ts";
 import {
-  consumersMax,
   controlBytes,
   headerWord,
   layoutVersion,
@@ -105,9 +104,6 @@ function checkHeader(buffer: ArrayBuffer, filePath: string, channel: Channel): v
   if (buffer.byteLength !== controlBytes + ringBytes) {
     throw corrupt(`bytes=${buffer.byteLength}, expected ${controlBytes + ringBytes}`);
   }
-  if (found(headerWord.consumers) > consumersMax) {
-    throw corrupt(`consumers=${found(headerWord.consumers)}`);
-  }
   if (bootIdWords().some((word, index) => word !== found(headerWord.bootId + index))) {
     throw corrupt("it is from before the last boot");
   }
@@ -117,6 +113,14 @@ function checkHeader(buffer: ArrayBuffer, filePath: string, channel: Channel): v
       `${filePath} was made with other settings than channel ${channel.name} has now. Stop the ` +
         "services that use it and remove it, or give all of them the same configuration.",
     );
+  }
+  // Every access trusts the settings, and the settings only what was compared with them here.
+  if (
+    ringBytes !== channel.ringBytes ||
+    found(headerWord.messageBytesMax) !== channel.messageBytesMax ||
+    found(headerWord.consumers) !== channel.consumers.length
+  ) {
+    throw corrupt("its header and the fingerprint in it contradict each other");
   }
 }
 

@@ -24,32 +24,50 @@ export interface Channel {
 
 export type Channels = ReadonlyMap<string, Channel>;
 
+const nameExpected = "expected letters, digits, - and _, at most 48";
 const nameSchema = z
   .string({ error: "expected a name" })
-  .regex(/^[a-z0-9][a-z0-9_-]{0,47}$/i, "expected letters, digits, - and _, at most 48");
+  .regex(/^[a-z0-9][a-z0-9_-]{0,47}$/i, nameExpected);
 
-const sizeSchema = z.union([z.string(), z.number()]).transform((value, context) => {
-  const bytes = parseSize(value);
-  if (bytes !== undefined) return bytes;
-  context.addIssue({
-    code: "custom",
-    message: `expected a size such as "64MB", "8KB" or bytes, found ${JSON.stringify(value)}`,
+const sizeExpected = 'expected a size such as "64MB", "8KB" or bytes';
+const sizeSchema = z
+  .union([z.string(), z.number()], { error: sizeExpected })
+  .transform((value, context) => {
+    const bytes = parseSize(value);
+    if (bytes !== undefined) return bytes;
+    context.addIssue({
+      code: "custom",
+      message: `${sizeExpected}, found ${JSON.stringify(value)}`,
+    });
+    return z.NEVER;
   });
-  return z.NEVER;
-});
 
-const channelSchema = z.strictObject({
+const consumersExpected = `expected a list of 1 to ${consumersMax} names`;
+const channelFields = {
   type: z.enum(["SPSC", "SPMC"], { error: 'expected "SPSC" or "SPMC"' }),
   producer: nameSchema,
   consumer: nameSchema.optional(),
-  consumers: z.array(nameSchema).min(1).max(consumersMax).optional(),
+  consumers: z
+    .array(nameSchema, { error: consumersExpected })
+    .min(1, consumersExpected)
+    .max(consumersMax, consumersExpected)
+    .optional(),
   buffer_size: sizeSchema,
   message_size_max: sizeSchema,
   dead_consumer: z.enum(["wait", "evict"], { error: 'expected "wait" or "evict"' }).default("wait"),
+};
+
+const channelSchema = z.strictObject(channelFields, {
+  error: (issue) =>
+    issue.code === "unrecognized_keys"
+      ? `unknown ${issue.keys.join(", ")}, expected ${Object.keys(channelFields).join(", ")}`
+      : "expected a table",
 });
 
 /** The schema of the whole table, for a file that has it as one of several. */
-export const channelTableSchema = z.record(nameSchema, channelSchema);
+export const channelTableSchema = z.record(nameSchema, channelSchema, {
+  error: (issue) => (issue.code === "invalid_key" ? nameExpected : "expected a table of channels"),
+});
 
 /**
  * Reads a `[channels]` table as TOML gives it.
@@ -86,7 +104,7 @@ export function resolveChannels(
     }
     const ringBytes = entry.buffer_size;
     if (ringBytes < ringBytesMin || ringBytes > ringBytesMax || !isPowerOfTwo(ringBytes)) {
-      wrong("buffer_size", `expected a power of two from 4KB to 16GB, found ${ringBytes} bytes`);
+      wrong("buffer_size", `expected a power of two from 4KB to 8GB, found ${ringBytes} bytes`);
     } else if (entry.message_size_max > messageBytesLimit(ringBytes)) {
       wrong(
         "message_size_max",

@@ -17,14 +17,17 @@
  *
  * Positions count units of 8 bytes since the creation of the channel, in 32-bit words that wrap.
  * A position's place in the ring is its low bits. Distances are differences taken modulo 2^32, so
- * a ring may have up to 2^31 units (16 GiB).
+ * a ring may have up to 2^30 units (8 GiB).
  *
  * A record begins on a unit and is whole: it never wraps. Where the rest of the ring is too short
  * for it, a padding record fills that rest.
  *
- *   word 0       1          2              3               4 ...
- *   | length    | zero     | sequence low | sequence high | payload, filled up to a unit |
- *   | -1        | anything up to the end of the ring                                     |
+ *   byte 0        4            8              16
+ *   | length i32  | not used   | sequence f64 | payload, filled up to a unit   |
+ *   | -1          | anything up to the end of the ring                         |
+ *
+ * The sequence is a whole number, counted from 1 since the creation. As a double it is exact up to
+ * 2^53 and takes one store: between cores a message costs what its stores cost.
  *
  * A record exists once `tail` has passed it, and not before: whatever lies beyond the tail, old
  * payload or a half-written record, is never looked at.
@@ -49,7 +52,7 @@ export const headerWord = {
   magicLow: 0,
   magicHigh: 1,
   version: 2,
-  /** CRC-32 of the words of this line that follow. */
+  /** CRC-32 of the words of this line that follow, the unused ones (zero) included. */
   checksum: 3,
   /** Size of the ring as a power of two. */
   ringBytesLog2: 4,
@@ -59,7 +62,7 @@ export const headerWord = {
   fingerprint: 7,
   /** Four words: the boot that process start times count from. */
   bootId: 8,
-  end: 12,
+  end: wordsOfLine,
 } as const;
 
 export const producerWord = {
@@ -94,16 +97,23 @@ export const sleepWord = {
 export const consumerOffset = {
   /** Everything below has been taken and may be overwritten. */
   position: 0,
-  /** See `holding` and `evicted`; the other bits count takeovers. */
+  /** See `evicted` and `joining`; the other bits count takeovers. */
   state: 1,
   /** Process of the consumer, see ownership.ts. */
   owner: 4,
 } as const;
 
-/** Low bit of a consumer's state word. */
-export const holding = 0;
+/**
+ * Low bits of a consumer's state word; without either, it holds what is behind its position.
+ *
+ *   evicted   set by the producer: the position no longer holds it back
+ *   joining   set by an evicted consumer on its way back: the position holds the producer back, but
+ *             may be one that it has passed. Whoever finds it in the line of a dead consumer joins
+ *             anew instead of going on from there.
+ */
 export const evicted = 1;
-export const stateStep = 2;
+export const joining = 2;
+export const stateStep = 4;
 
 export function consumerWord(consumer: number): number {
   return (8 + consumer) * wordsOfLine;
@@ -114,7 +124,7 @@ export const recordHeaderBytes = recordHeaderUnits * unitBytes;
 export const paddingLength = -1;
 
 export const ringBytesMin = 4096;
-export const ringBytesMax = 2 ** 34;
+export const ringBytesMax = 2 ** 33;
 
 /** A record may take an eighth of the ring, so that padding never makes one unplaceable. */
 export function messageBytesLimit(ringBytes: number): number {
@@ -122,6 +132,6 @@ export function messageBytesLimit(ringBytes: number): number {
 }
 
 assert((8 + consumersMax) * lineBytes <= controlBytes, "the consumers' lines overlap the ring");
-assert(headerWord.end <= wordsOfLine, "the header does not fit its line");
+assert(headerWord.bootId + 4 <= headerWord.end, "the header does not fit its line");
 assert(recordHeaderBytes % unitBytes === 0, "records would lose their alignment");
-assert(ringBytesMax / unitBytes <= 2 ** 31, "positions could not tell full from empty");
+assert(ringBytesMax / unitBytes <= 2 ** 30, "positions could not tell full from empty");

@@ -5,6 +5,7 @@
  *
  * A process that dies leaves them behind, so whoever depends on the owner asks whether it lives.
  */
+import fs from "node:fs";
 import { GaplessError } from "../errors.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 
@@ -18,10 +19,12 @@ const wordRange = 2 ** 32;
  */
 export function takeOwnership(words: Int32Array, index: number, what: string): void {
   const { pid, startTicks } = identifySelf();
-  const before = Atomics.load(words, index);
-  if (isOwnerAlive(words, index)) throw alreadyOpen(what, Math.abs(before));
-  const found = Atomics.compareExchange(words, index, before, -pid);
-  if (found !== before) throw alreadyOpen(what, Math.abs(found));
+  while (true) {
+    const before = Atomics.load(words, index);
+    if (isAliveAs(words, index, before)) throw alreadyOpen(what, Math.abs(before));
+    if (Atomics.compareExchange(words, index, before, -pid) === before) break;
+    // Somebody came or went in between: look again at who it is now.
+  }
   Atomics.store(words, index + 1, startTicks | 0);
   Atomics.store(words, index + 2, Math.floor(startTicks / wordRange));
   // SYNC owner-known: the start time is in place; pairs with the load of the pid in isOwnerAlive.
@@ -35,7 +38,10 @@ export function giveUpOwnership(words: Int32Array, index: number): void {
 
 /** Reads /proc: for slow paths. */
 export function isOwnerAlive(words: Int32Array, index: number): boolean {
-  const pid = Atomics.load(words, index);
+  return isAliveAs(words, index, Atomics.load(words, index));
+}
+
+function isAliveAs(words: Int32Array, index: number, pid: number): boolean {
   if (pid === nobody) return false;
   if (pid < 0) return isRunning(-pid);
   const low = Atomics.load(words, index + 1) >>> 0;
@@ -43,14 +49,22 @@ export function isOwnerAlive(words: Int32Array, index: number): boolean {
   return isAlive({ ...identifySelf(), pid, startTicks });
 }
 
-/** Half-way in, an owner is known by its pid alone; nobody stays there for long. */
+/**
+ * Half-way in, an owner is known by its pid alone; nobody stays there for long. A process that is
+ * dead but not yet reaped is dead.
+ */
 function isRunning(pid: number): boolean {
+  let stat: string;
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
+    stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // For any other reason nothing is known, and an end is not taken from a living process.
+    return code !== "ENOENT" && code !== "ESRCH";
   }
+  // The name is in parentheses and may hold anything, parentheses and blanks too.
+  const [state] = stat.slice(stat.lastIndexOf(")") + 2);
+  return state !== "Z" && state !== "X";
 }
 
 function alreadyOpen(what: string, pid: number): GaplessError {

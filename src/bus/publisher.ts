@@ -9,14 +9,15 @@
  * a message costs no look at the consumers.
  */
 import { assert, GaplessError } from "../errors.ts";
-import { futexWait, futexWaitAsync } from "../memory/futex.ts";
+import { futexWait } from "../memory/futex.ts";
 import type { ChannelFile, RingMemory } from "./channel-file.ts";
-import { addressOfWord, wakeSleepers } from "./sleep.ts";
+import { addressOfWord, sleepOn, wakeSleepers } from "./sleep.ts";
 import {
   consumerOffset,
   consumerWord,
   controlBytes,
   evicted,
+  joining,
   ownershipWord,
   paddingLength,
   producerWord,
@@ -41,19 +42,21 @@ export class Publisher {
 
   private readonly file: ChannelFile;
   private readonly words: Int32Array;
+  private readonly doubles: Float64Array;
   private readonly mask: number;
   private readonly capacity: number;
-  private readonly messageBytesMax: number;
+  /** -1 once closed: then nothing fits. */
+  private messageBytesMax: number;
   /** Next record's position, padding not counted. */
-  private head: number;
-  private tail: number;
+  private head = 0;
+  private tail = 0;
   private limit = 0;
   /** Start of the newest record, claimed or committed. */
-  private newest: number;
-  private anchor: number;
-  private sequenceLow: number;
-  private sequenceHigh: number;
-  private claims = 0;
+  private newest = 0;
+  private anchor = 0;
+  /** Of the newest message, claimed or committed. */
+  private claimedSequence = 0;
+  private committedSequence = 0;
   private isOpen = true;
 
   /** Use `Bus.publisher`. */
@@ -61,6 +64,7 @@ export class Publisher {
     this.file = file;
     this.memory = file;
     this.words = file.words;
+    this.doubles = file.doubles;
     this.capacity = file.channel.ringBytes / unitBytes;
     this.mask = this.capacity - 1;
     this.messageBytesMax = file.channel.messageBytesMax;
@@ -69,22 +73,17 @@ export class Publisher {
       ownershipWord.producer,
       `The producing end of channel ${file.channel.name}`,
     );
-    Atomics.store(this.words, ownershipWord.finished, 0);
-    Atomics.store(this.words, sleepWord.producerAsleep, 0);
-    this.tail = Atomics.load(this.words, producerWord.tail);
-    this.head = this.tail;
-    this.newest = this.findNewest();
-    this.anchor = this.newest;
-    const isFirst = this.newest === this.tail;
-    const word = this.wordOf(this.newest);
-    this.sequenceLow = isFirst ? 0 : this.at(word + 2);
-    this.sequenceHigh = isFirst ? 0 : this.at(word + 3);
-    this.lookAtConsumers(this.tail);
+    try {
+      this.recover();
+    } catch (error) {
+      giveUpOwnership(this.words, ownershipWord.producer);
+      throw error;
+    }
   }
 
   /** Sequence of the newest message, claimed ones included; 0 before the first. */
   get sequence(): number {
-    return (this.sequenceHigh >>> 0) * 2 ** 32 + (this.sequenceLow >>> 0);
+    return this.claimedSequence;
   }
 
   /**
@@ -103,8 +102,7 @@ export class Publisher {
    * @throws GaplessError MESSAGE_TOO_LARGE
    */
   claim(length: number): number {
-    // As unsigned, a negative length is too large as well.
-    if (length >>> 0 > this.messageBytesMax) throw this.tooLarge(length);
+    if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
     const units = recordHeaderUnits + ((length + 7) >>> 3);
     let start = this.head;
     const rest = this.capacity - (start & this.mask);
@@ -118,16 +116,12 @@ export class Publisher {
       start = (start + padding) | 0;
     }
     const word = this.wordOf(start);
-    const sequenceLow = (this.sequenceLow + 1) | 0;
-    this.sequenceLow = sequenceLow;
-    if (sequenceLow === 0) this.sequenceHigh = (this.sequenceHigh + 1) | 0;
+    const sequence = this.claimedSequence + 1;
     words[word] = length;
-    words[word + 1] = 0;
-    words[word + 2] = sequenceLow;
-    words[word + 3] = this.sequenceHigh;
+    this.doubles[(word >>> 1) + 1] = sequence;
+    this.claimedSequence = sequence;
     this.newest = start;
     this.head = end;
-    this.claims++;
     return word * 4 + recordHeaderBytes;
   }
 
@@ -135,8 +129,12 @@ export class Publisher {
   commit(): void {
     const words = this.words;
     const tail = this.head;
+    if (tail === this.tail) {
+      this.checkOpen();
+      return;
+    }
     this.tail = tail;
-    this.claims = 0;
+    this.committedSequence = this.claimedSequence;
     // SYNC record-visible: publishes the records claimed above; pairs with Subscriber.poll.
     Atomics.store(words, producerWord.tail, tail);
     this.anchor = this.newest;
@@ -147,10 +145,7 @@ export class Publisher {
 
   /** Takes back everything claimed since the last commit: it was never there. */
   abort(): void {
-    const taken = this.sequenceLow;
-    this.sequenceLow = (this.sequenceLow - this.claims) | 0;
-    if (this.sequenceLow >>> 0 > taken >>> 0) this.sequenceHigh = (this.sequenceHigh - 1) | 0;
-    this.claims = 0;
+    this.claimedSequence = this.committedSequence;
     this.head = this.tail;
     this.newest = this.anchor;
   }
@@ -174,7 +169,8 @@ export class Publisher {
    * before the first. The bytes are a copy.
    */
   last(): Uint8Array | undefined {
-    assert(this.claims === 0, "last() with a claim open");
+    this.checkOpen();
+    assert(this.head === this.tail, "last() with a claim open");
     if (this.anchor === this.tail) return undefined;
     const word = this.wordOf(this.anchor);
     const start = word * 4 + recordHeaderBytes;
@@ -185,7 +181,7 @@ export class Publisher {
    * Sleeps until a message of `length` bytes fits. Consumers that are dead are evicted on the
    * way where the channel says so. Throws the signal's reason when it aborts.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE
+   * @throws GaplessError MESSAGE_TOO_LARGE, or CLOSED, also where the end is closed meanwhile
    */
   async waitForRoom(length: number, signal: AbortSignal): Promise<void> {
     const wake = (): void => wakeSleepers(this.file, sleepWord.producerWakes);
@@ -193,21 +189,23 @@ export class Publisher {
     try {
       while (true) {
         signal.throwIfAborted();
+        this.checkOpen();
         const wakes = Atomics.load(this.words, sleepWord.producerWakes);
         if (this.hasRoom(length)) return;
-        const address = addressOfWord(this.file, sleepWord.producerWakes);
-        await futexWaitAsync(address, wakes, livenessCheckMs);
+        await sleepOn(this.file, sleepWord.producerWakes, wakes, livenessCheckMs);
+        this.checkOpen();
         this.evictTheDead();
       }
     } finally {
       signal.removeEventListener("abort", wake);
-      Atomics.store(this.words, sleepWord.producerAsleep, 0);
+      if (this.isOpen) Atomics.store(this.words, sleepWord.producerAsleep, 0);
     }
   }
 
   /** The same for a thread of its own: blocks up to `timeoutMs`, and says whether there is room. */
   waitForRoomBlocking(length: number, timeoutMs: number): boolean {
     const deadline = performance.now() + timeoutMs;
+    this.checkOpen();
     try {
       while (true) {
         const wakes = Atomics.load(this.words, sleepWord.producerWakes);
@@ -225,22 +223,43 @@ export class Publisher {
 
   /** Says that nothing will follow: consumers that have read everything see the end. */
   finish(): void {
-    assert(this.claims === 0, "finish() with a claim open");
+    this.checkOpen();
+    assert(this.head === this.tail, "finish() with a claim open");
     // SYNC stream-ended: stored after the last tail; pairs with Subscriber.ended.
     Atomics.store(this.words, ownershipWord.finished, 1);
     this.wakeConsumers();
   }
 
-  /** Gives the end up; what was claimed and not committed is forgotten. Idempotent. */
+  /**
+   * Gives the end up; what was claimed and not committed is forgotten, and whoever waits for room
+   * gets CLOSED. Idempotent.
+   */
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
     this.abort();
+    this.messageBytesMax = -1;
+    wakeSleepers(this.file, sleepWord.producerWakes);
     giveUpOwnership(this.words, ownershipWord.producer);
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** Goes on behind what the last owner committed. */
+  private recover(): void {
+    Atomics.store(this.words, ownershipWord.finished, 0);
+    Atomics.store(this.words, sleepWord.producerAsleep, 0);
+    this.tail = Atomics.load(this.words, producerWord.tail);
+    this.head = this.tail;
+    this.newest = this.findNewest();
+    this.anchor = this.newest;
+    this.committedSequence = this.newest === this.tail ? 0 : this.readSequence(this.newest);
+    this.claimedSequence = this.committedSequence;
+    this.lookAtConsumers(this.tail);
+    // The last owner may have died between its last tail and waking those who sleep for it.
+    this.wakeConsumers();
   }
 
   /** Works out the limit anew. Returns whether `end` is within it. */
@@ -249,24 +268,31 @@ export class Publisher {
     for (let consumer = 0; consumer < this.file.channel.consumers.length; consumer++) {
       lagMax = Math.max(lagMax, this.lagOf(consumer));
     }
-    // Consumers and the anchor are within one ring of the tail; a lag beyond it is a lie.
-    this.limit = (this.tail - Math.min(lagMax, this.capacity) + this.capacity) | 0;
+    this.limit = (this.tail - lagMax + this.capacity) | 0;
     return ((end - this.limit) | 0) <= 0;
   }
 
   /** Units between the consumer and the tail; 0 for one that does not hold the producer back. */
   private lagOf(consumer: number): number {
     const base = consumerWord(consumer);
-    // SYNC position-counts: pairs with the store of the state in Subscriber's constructor.
-    if ((Atomics.load(this.words, base + consumerOffset.state) & evicted) !== 0) return 0;
+    // SYNC position-counts: pairs with the store of the state in Subscriber.rejoin.
+    const state = Atomics.load(this.words, base + consumerOffset.state);
+    if ((state & evicted) !== 0) return 0;
     // SYNC space-free: pairs with the store in Subscriber.release.
-    return (this.tail - Atomics.load(this.words, base + consumerOffset.position)) >>> 0;
+    const lag = this.distance(Atomics.load(this.words, base + consumerOffset.position));
+    if (lag <= this.capacity) return lag;
+    // On its way back it may have been overtaken: it says where it really begins in a moment.
+    if ((state & joining) !== 0) return this.capacity;
+    throw this.corrupt(
+      `consumer ${this.file.channel.consumers[consumer] ?? ""} is ${lag} units behind the tail, ` +
+        `in a ring of ${this.capacity}`,
+    );
   }
 
   /** Looks for room; where there is none, asks the consumers to wake us and looks once more. */
   private hasRoom(length: number): boolean {
-    if (length >>> 0 > this.messageBytesMax) throw this.tooLarge(length);
-    assert(this.claims === 0, "waiting for room with a claim open could wait for ever");
+    if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
+    assert(this.head === this.tail, "waiting for room with a claim open could wait for ever");
     // Twice the record: a padding record before it is shorter than it.
     const end = (this.head + 2 * (recordHeaderUnits + ((length + 7) >>> 3))) | 0;
     if (this.lookAtConsumers(end)) return true;
@@ -299,23 +325,34 @@ export class Publisher {
    * never reaches around to the anchor, so the records between are whole.
    */
   private findNewest(): number {
-    let newest = this.at(producerWord.anchor);
-    let position = newest;
-    while (position !== this.tail) {
+    const anchor = this.at(producerWord.anchor);
+    const { tail } = this;
+    // Only before the first commit is there no record, and only then is the anchor the tail.
+    if (anchor === tail && tail === 0) return tail;
+    if (anchor === tail || this.distance(anchor) > this.capacity) {
+      throw this.corrupt(`anchor ${anchor >>> 0} does not belong to tail ${tail >>> 0}`);
+    }
+    let newest = anchor;
+    let position = anchor;
+    while (position !== tail) {
       const length = this.at(this.wordOf(position));
       const rest = this.capacity - (position & this.mask);
-      const units = length === paddingLength ? rest : recordHeaderUnits + ((length + 7) >>> 3);
-      if (
-        length < paddingLength ||
-        length > this.messageBytesMax ||
-        units > this.distance(position)
-      ) {
+      const isPadding = length === paddingLength && position !== anchor;
+      const units = isPadding ? rest : recordHeaderUnits + ((length + 7) >>> 3);
+      const isWhole = isPadding || (length >= 0 && length <= this.messageBytesMax);
+      if (!isWhole || units > rest || units > this.distance(position)) {
         throw this.corrupt(`a record at position ${position >>> 0} has length ${length}`);
       }
-      if (length !== paddingLength) newest = position;
+      if (!isPadding) newest = position;
       position = (position + units) | 0;
     }
     return newest;
+  }
+
+  private readSequence(position: number): number {
+    const sequence = this.doubles[(this.wordOf(position) >>> 1) + 1] ?? 0;
+    if (Number.isSafeInteger(sequence) && sequence > 0) return sequence;
+    throw this.corrupt(`the record at position ${position >>> 0} has sequence ${sequence}`);
   }
 
   private distance(position: number): number {
@@ -330,7 +367,19 @@ export class Publisher {
     return this.words[word] ?? 0;
   }
 
-  private tooLarge(length: number): GaplessError {
+  private checkOpen(): void {
+    if (!this.isOpen) throw this.closed();
+  }
+
+  private closed(): GaplessError {
+    return new GaplessError(
+      "CLOSED",
+      `The producing end of channel ${this.file.channel.name} is closed.`,
+    );
+  }
+
+  private refusal(length: number): GaplessError {
+    if (!this.isOpen) return this.closed();
     return new GaplessError(
       "MESSAGE_TOO_LARGE",
       `A message does not fit channel ${this.file.channel.name}: bytes=${length}, ` +

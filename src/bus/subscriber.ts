@@ -7,14 +7,15 @@
  * What is held is not overwritten: it comes again if this process dies before `release`.
  */
 import { GaplessError } from "../errors.ts";
-import { futexWait, futexWaitAsync } from "../memory/futex.ts";
+import { futexWait } from "../memory/futex.ts";
 import type { ChannelFile, RingMemory } from "./channel-file.ts";
-import { addressOfWord, wakeSleepers } from "./sleep.ts";
+import { addressOfWord, sleepOn, wakeSleepers } from "./sleep.ts";
 import {
   consumerOffset,
   consumerWord,
   controlBytes,
   evicted,
+  joining,
   ownershipWord,
   paddingLength,
   producerWord,
@@ -40,10 +41,11 @@ export class Subscriber {
   private readonly words: Int32Array;
   private readonly mask: number;
   private readonly capacity: number;
-  private readonly messageBytesMax: number;
+  /** -1 once closed: then no length is right. */
+  private messageBytesMax: number;
   private readonly base: number;
-  private tail: number;
-  private taken: number;
+  private tail = 0;
+  private taken = 0;
   private isOpen = true;
 
   /** Use `Bus.subscriber`. */
@@ -60,13 +62,13 @@ export class Subscriber {
       this.base + consumerOffset.owner,
       `Consumer ${file.channel.consumers[consumer] ?? ""} of channel ${file.channel.name}`,
     );
-    this.wasEvicted = !this.resume() && this.rejoin();
-    this.taken = Atomics.load(this.words, this.base + consumerOffset.position);
-    this.tail = this.taken;
-    if ((Atomics.load(this.words, producerWord.tail) - this.taken) >>> 0 > this.capacity) {
-      throw this.corrupt(
-        `position ${this.taken >>> 0} is further from the tail than the ring is long`,
-      );
+    try {
+      this.wasEvicted = !this.resume() && this.rejoin();
+      this.taken = Atomics.load(this.words, this.base + consumerOffset.position);
+      this.tail = this.loadTail();
+    } catch (error) {
+      giveUpOwnership(this.words, this.base + consumerOffset.owner);
+      throw error;
     }
   }
 
@@ -81,12 +83,9 @@ export class Subscriber {
    *     }
    */
   poll(handler: MessageHandler, limit: number): number {
-    const { words, mask, memory } = this;
+    const { words, mask, memory, capacity } = this;
     let position = this.taken;
-    if (position === this.tail) {
-      // SYNC record-visible: pairs with the store of the tail in Publisher.commit.
-      this.tail = Atomics.load(words, producerWord.tail);
-    }
+    if (position === this.tail) this.tail = this.loadTail();
     const tail = this.tail;
     let count = 0;
     try {
@@ -94,12 +93,18 @@ export class Subscriber {
         const word = firstWordOfRing + (position & mask) * 2;
         // In range: the mask keeps every position within the ring.
         const length = words[word]!; // eslint-disable-line @typescript-eslint/no-non-null-assertion
-        if (length >>> 0 > this.messageBytesMax) {
+        const units = recordHeaderUnits + ((length + 7) >>> 3);
+        // A record of a damaged channel must not lead past the tail, or out of the ring.
+        if (
+          length >>> 0 > this.messageBytesMax ||
+          units > (tail - position) >>> 0 ||
+          units > capacity - (position & mask)
+        ) {
           position = this.skipPadding(position, length);
           continue;
         }
         handler(memory, word * 4 + recordHeaderBytes, length);
-        position = (position + recordHeaderUnits + ((length + 7) >>> 3)) | 0;
+        position = (position + units) | 0;
         count++;
       }
     } finally {
@@ -110,6 +115,7 @@ export class Subscriber {
 
   /** Lets the producer overwrite what was taken. */
   release(): void {
+    this.checkOpen();
     const words = this.words;
     const word = this.base + consumerOffset.position;
     // SYNC space-free: the messages have been read; pairs with Publisher.lagOf.
@@ -122,11 +128,13 @@ export class Subscriber {
 
   /** Bytes of the ring, headers included, between what was taken and the producer's tail. */
   get lagBytes(): number {
+    this.checkOpen();
     return ((Atomics.load(this.words, producerWord.tail) - this.taken) >>> 0) * unitBytes;
   }
 
   /** Whether everything was taken and the producer has said that nothing will follow. */
   get ended(): boolean {
+    this.checkOpen();
     // SYNC stream-ended: the flag first; every tail before it is then visible.
     const finished = Atomics.load(this.words, ownershipWord.finished) !== 0;
     return finished && Atomics.load(this.words, producerWord.tail) === this.taken;
@@ -137,25 +145,34 @@ export class Subscriber {
    * The event loop stays free.
    */
   async wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
+    this.checkOpen();
     const wakes = Atomics.load(this.words, sleepWord.consumersWakes);
     if (!this.prepareToSleep() || signal.aborted) return;
     const wake = (): void => wakeSleepers(this.file, sleepWord.consumersWakes);
     signal.addEventListener("abort", wake, { once: true });
-    await futexWaitAsync(addressOfWord(this.file, sleepWord.consumersWakes), wakes, timeoutMs);
+    await sleepOn(this.file, sleepWord.consumersWakes, wakes, timeoutMs);
     signal.removeEventListener("abort", wake);
   }
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
+    this.checkOpen();
     const wakes = Atomics.load(this.words, sleepWord.consumersWakes);
     if (!this.prepareToSleep()) return;
     futexWait(addressOfWord(this.file, sleepWord.consumersWakes), wakes, timeoutMs);
   }
 
-  /** Leaves the end; whoever takes it next begins with what was not released. Idempotent. */
+  /**
+   * Leaves the end; whoever takes it next begins with what was not released. A wait under way
+   * returns. Idempotent.
+   */
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
+    // The next poll finds one record, of a length that is never right.
+    this.messageBytesMax = -1;
+    this.tail = (this.taken + 1) | 0;
+    wakeSleepers(this.file, sleepWord.consumersWakes);
     giveUpOwnership(this.words, this.base + consumerOffset.owner);
   }
 
@@ -163,11 +180,14 @@ export class Subscriber {
     this.close();
   }
 
-  /** Goes on at the position that the last owner left. False where it has been evicted. */
+  /**
+   * Goes on at the position that the last owner left. False where it has been evicted, or died
+   * before it had a position to rely on.
+   */
   private resume(): boolean {
     const word = this.base + consumerOffset.state;
     const state = Atomics.load(this.words, word);
-    if ((state & evicted) !== 0) return false;
+    if ((state & (evicted | joining)) !== 0) return false;
     // The count changes, so a producer that is about to evict the last owner fails to.
     const next = (state + stateStep) | 0;
     return Atomics.compareExchange(this.words, word, state, next) === state;
@@ -181,11 +201,13 @@ export class Subscriber {
   private rejoin(): true {
     const { words, base } = this;
     const position = base + consumerOffset.position;
-    const state = Atomics.load(words, base + consumerOffset.state);
+    const state = base + consumerOffset.state;
+    const next = (Atomics.load(words, state) + stateStep) & ~(evicted | joining);
     Atomics.store(words, position, Atomics.load(words, producerWord.tail));
     // SYNC position-counts: pairs with the load of the state in Publisher.lagOf.
-    Atomics.store(words, base + consumerOffset.state, (state + stateStep) & ~evicted);
+    Atomics.store(words, state, next | joining);
     Atomics.store(words, position, Atomics.load(words, producerWord.tail));
+    Atomics.store(words, state, next);
     return true;
   }
 
@@ -197,7 +219,26 @@ export class Subscriber {
     return Atomics.load(this.words, producerWord.tail) === this.taken && !this.ended;
   }
 
+  /** The tail, which is never further ahead than the ring is long. */
+  private loadTail(): number {
+    // SYNC record-visible: pairs with the store of the tail in Publisher.commit.
+    const tail = Atomics.load(this.words, producerWord.tail);
+    if ((tail - this.taken) >>> 0 > this.capacity) {
+      throw this.corrupt(
+        `position ${this.taken >>> 0} is further from tail ${tail >>> 0} than the ring is long`,
+      );
+    }
+    return tail;
+  }
+
+  private checkOpen(): void {
+    if (!this.isOpen) {
+      throw new GaplessError("CLOSED", `An end of channel ${this.file.channel.name} is closed.`);
+    }
+  }
+
   private skipPadding(position: number, length: number): number {
+    this.checkOpen();
     const rest = this.capacity - (position & this.mask);
     if (length !== paddingLength || rest > (this.tail - position) >>> 0) {
       throw this.corrupt(`a record at position ${position >>> 0} has length ${length}`);

@@ -1,11 +1,11 @@
 /** A channel of the bus as the source of a flow, and messages into a channel. */
 import { BACK_PRESSURED, type Publisher, type RingMemory, type Subscriber } from "../bus/bus.ts";
 import { beginning } from "../chain.ts";
+import { GaplessError } from "../errors.ts";
 import {
   encodedBytes,
   encodeMessage,
   isBatch,
-  lastIdOf,
   unpackMessages,
   type Batch,
   type Message,
@@ -25,19 +25,29 @@ export function busSource(subscriber: Subscriber, options: BusSourceOptions = {}
   const batchMax = options.batchMax ?? 1024;
   const silenceMs = options.silenceMs ?? { first: 200, most: 5000 };
   let batch: Message[] = [];
+  /** Of what was taken and not released: duplicates may come behind newer messages. */
   let newestId = beginning;
 
   // Copied out: a batch outlives the step for which the ring would hold it.
   const take = (memory: RingMemory, offset: number, length: number): void => {
-    batch.push(...unpackMessages(memory.bytes.slice(offset, offset + length)));
+    for (const message of unpackMessages(memory.bytes.slice(offset, offset + length))) {
+      batch.push(message);
+      if (message.id > newestId) newestId = message.id;
+    }
   };
 
   const poll = (): Batch | undefined => {
     batch = [];
-    subscriber.poll(take, batchMax);
-    if (!isBatch(batch)) return undefined;
-    newestId = lastIdOf(batch);
-    return batch;
+    const records = subscriber.poll(take, batchMax);
+    if (isBatch(batch)) return batch;
+    // Nobody would ever acknowledge it, and so the ring would fill up with such records.
+    if (records > 0) {
+      throw new GaplessError(
+        "MESSAGE_MALFORMED",
+        "A record of the channel is empty: expected messages, as publishMessages packs them.",
+      );
+    }
+    return undefined;
   };
 
   return {
@@ -63,7 +73,9 @@ export function busSource(subscriber: Subscriber, options: BusSourceOptions = {}
     },
     async acknowledge(throughId) {
       // The ring releases what was polled as a whole; a part of it stays held.
-      if (throughId >= newestId) subscriber.release();
+      if (throughId < newestId) return;
+      newestId = beginning;
+      subscriber.release();
     },
   };
 }
@@ -71,7 +83,10 @@ export function busSource(subscriber: Subscriber, options: BusSourceOptions = {}
 /** Commits at most this many bytes at once, so that consumers begin while the rest is encoded. */
 const commitBytesMax = 16 * 1024;
 
-/** Publishes messages in order, waiting for room. Returns when the last one is committed. */
+/**
+ * Publishes messages in order, waiting for room. Returns when the last one is committed. Where it
+ * throws, the first of them may be published, and nothing is claimed: `Publisher.last` knows.
+ */
 export async function publishMessages(
   publisher: Publisher,
   messages: readonly Message[],
@@ -85,17 +100,23 @@ export async function publishMessages(
     open = 0;
     reachedStep("bus.committed");
   };
-  for (const message of messages) {
-    const length = encodedBytes(message);
-    let offset = publisher.claim(length);
-    while (offset === BACK_PRESSURED) {
-      commit();
-      await publisher.waitForRoom(length, signal);
-      offset = publisher.claim(length);
+  try {
+    for (const message of messages) {
+      const length = encodedBytes(message);
+      let offset = publisher.claim(length);
+      while (offset === BACK_PRESSURED) {
+        commit();
+        await publisher.waitForRoom(length, signal);
+        offset = publisher.claim(length);
+      }
+      encodeMessage(message, bytes, view, offset);
+      open += length;
+      if (open >= commitBytesMax) commit();
     }
-    encodeMessage(message, bytes, view, offset);
-    open += length;
-    if (open >= commitBytesMax) commit();
+    commit();
+  } catch (error) {
+    // What is claimed would otherwise be published by whoever commits next.
+    publisher.abort();
+    throw error;
   }
-  commit();
 }

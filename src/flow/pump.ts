@@ -33,7 +33,8 @@ export interface PumpOptions {
 
 /**
  * Runs until the source ends, and everything that an archive has is applied, or until the signal
- * aborts. Returns the position of the sink.
+ * aborts. An archive that does not answer at the end is waited for: it may have what nobody
+ * delivered. Returns the position of the sink.
  *
  * @throws GaplessError CHAIN_BROKEN, GAP_NOT_FILLED, and whatever source and sink throw. Nothing
  *   is acknowledged that was not committed, so running it again is always safe.
@@ -55,6 +56,7 @@ export async function pump(options: PumpOptions): Promise<bigint> {
   };
 
   const deliver = async (messages: Batch): Promise<void> => {
+    const before = last;
     let rest: readonly Message[] = messages;
     while (rest.length > 0) {
       const { fresh, gapEnd, later } = takeNext(last, rest);
@@ -64,7 +66,7 @@ export async function pump(options: PumpOptions): Promise<bigint> {
       rest = later;
     }
     // Nothing but duplicates: the source may forget them all the same.
-    if (lastIdOf(messages) <= last) await source.acknowledge(lastIdOf(messages));
+    if (last === before) await source.acknowledge(last);
   };
 
   /** Closes the gap `(last, throughId]`. */
@@ -100,17 +102,22 @@ export async function pump(options: PumpOptions): Promise<bigint> {
     return undefined;
   };
 
-  /** Whether a message that nobody delivered is missing at the end of the stream. */
-  const catchUp = async (): Promise<void> => {
+  /**
+   * Fills what is missing at the end of the stream, where no message behind it tells of the gap.
+   * False where an archive did not answer.
+   */
+  const catchUp = async (): Promise<boolean> => {
+    let answered = true;
     for (const archive of archives) {
       try {
         const bounds = await archive.bounds();
         if (bounds !== null && bounds.maxId > last) await fill(bounds.maxId);
       } catch (error) {
-        // It is asked again after the next silence.
         if (!isGaplessError(error, "PEER_UNAVAILABLE")) throw error;
+        answered = false;
       }
     }
+    return answered;
   };
 
   for await (const batch of source.pending()) {
@@ -118,11 +125,12 @@ export async function pump(options: PumpOptions): Promise<bigint> {
     await deliver(batch);
   }
   for await (const batch of source.live(signal)) {
+    // An archive that does not answer is asked again after the next silence.
     if (batch === null) await catchUp();
     else await deliver(batch);
     if (signal.aborted) return last;
   }
-  if (!signal.aborted) await catchUp();
+  while (!signal.aborted && !(await catchUp())) await pause(retryDelayMs, signal);
   return last;
 }
 

@@ -6,7 +6,8 @@
  *
  * The number is the id of the last message in the state. A snapshot is written under another
  * name, made durable, then renamed: under its own name it is whole. One that does not read back
- * is passed over for the one before it; the journal has what it lacks.
+ * is passed over for the one before it; the journal has what it lacks. One process at a time
+ * writes in a directory.
  */
 import fs from "node:fs";
 import path from "node:path";
@@ -16,6 +17,8 @@ import { reachedStep } from "../steps.ts";
 
 const prefix = "snapshot-";
 const idDigits = 20;
+const namePattern = /^snapshot-\d{20}$/;
+const temporaryPattern = /^snapshot-\d{20}\.tmp$/;
 const checksumDigits = 8;
 const kept = 2;
 
@@ -33,7 +36,11 @@ export function writeSnapshot(directory: string, { lastId, state }: Snapshot): v
   fs.renameSync(temporary, file);
   syncDirectory(directory);
   reachedStep("snapshot.renamed");
-  for (const old of listSnapshots(directory).slice(kept)) fs.rmSync(path.join(directory, old));
+  // What a process that died in between left under a temporary name is never looked at again.
+  const abandoned = fs.readdirSync(directory).filter((name) => temporaryPattern.test(name));
+  for (const old of [...abandoned, ...listSnapshots(directory).slice(kept)]) {
+    fs.rmSync(path.join(directory, old));
+  }
 }
 
 /** The newest state that reads back; undefined where none does. */
@@ -56,7 +63,7 @@ export function readSnapshot(
 function listSnapshots(directory: string): string[] {
   return fs
     .readdirSync(directory)
-    .filter((name) => name.startsWith(prefix) && !name.endsWith(".tmp"))
+    .filter((name) => namePattern.test(name))
     .sort()
     .reverse();
 }

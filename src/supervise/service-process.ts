@@ -25,6 +25,11 @@ function send(message: FromService): Promise<void> {
   });
 }
 
+/** Loaded while the others start; what it throws is told once the service is to run. */
+const [, , modulePath = ""] = process.argv;
+const service = importService(modulePath);
+service.catch(() => undefined);
+
 async function main(start: ServiceStart): Promise<void> {
   const topology = loadTopology(start.topologyFile);
   const entry = topology.services.find(({ name }) => name === start.service);
@@ -33,7 +38,7 @@ async function main(start: ServiceStart): Promise<void> {
   }
   const dataDirectory = path.join(start.dataDirectory, entry.name);
   fs.mkdirSync(dataDirectory, { recursive: true });
-  const service = await importService(entry.module);
+  const run = await service;
   using bus = openBus(
     { directory: start.shmDirectory, channels: topology.channels },
     { service: entry.name },
@@ -51,7 +56,7 @@ async function main(start: ServiceStart): Promise<void> {
   };
   const timer = setInterval(() => void sendNewest(), reportIntervalMs);
   try {
-    await service({
+    await run({
       name: entry.name,
       bus,
       dataDirectory,
@@ -83,7 +88,7 @@ async function importService(module: string): Promise<Service> {
   return loaded.default as Service;
 }
 
-async function run(start: ServiceStart): Promise<void> {
+async function begin(start: ServiceStart): Promise<void> {
   try {
     await main(start);
   } catch (error) {
@@ -107,7 +112,7 @@ async function run(start: ServiceStart): Promise<void> {
 }
 
 process.on("message", (message: ToService) => {
-  if (message.type === "start") void run(message.start);
+  if (message.type === "start") void begin(message.start);
   else if (message.type === "drain") drain.abort();
   else stop.abort();
 });

@@ -30,12 +30,15 @@ export class SupervisedService {
   progress: Progress = {};
   /** Times it was started again, kills of ours included. */
   restarts = 0;
+  /** Whether the process that runs now has got anything done. */
+  hasProgressed = false;
 
   private readonly start: ServiceStart;
   private readonly events: ServiceEvents;
   private child: ChildProcess | undefined;
   private restartTimer: NodeJS.Timeout | undefined;
   private unplannedEndsMs: number[] = [];
+  private hasBegun = false;
   private killedByUs = false;
   private isStopping = false;
   private isDraining = false;
@@ -53,9 +56,11 @@ export class SupervisedService {
     this.events = events;
   }
 
+  /** Starts the process. It loads the service's module, and waits for `begin`. */
   launch(): void {
     this.state = this.restarts === 0 ? "starting" : "restarting";
-    const child = fork(processModule, {
+    this.hasProgressed = false;
+    const child = fork(processModule, [this.entry.module], {
       serialization: "advanced",
       stdio: ["ignore", "pipe", "pipe", "ipc"],
     });
@@ -72,6 +77,12 @@ export class SupervisedService {
     child.on("exit", (code, signal) => {
       if (child === this.child) this.ended(code, signal);
     });
+    if (this.hasBegun) this.begin();
+  }
+
+  /** Lets the service run, in this process and in those that follow it. */
+  begin(): void {
+    this.hasBegun = true;
     this.tell({ type: "start", start: this.start });
     if (this.isDraining) this.tell({ type: "drain" });
   }
@@ -119,6 +130,7 @@ export class SupervisedService {
         break;
       case "progress":
         this.progress = message.progress;
+        this.hasProgressed = true;
         break;
       case "log":
         this.events.log(message.text);

@@ -101,8 +101,9 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
   try {
     if (run.kill.aborted) throw new Interrupted();
     watch.started(services.toReversed());
+    for (const service of services) service.launch();
     for (const service of services) {
-      service.launch();
+      service.begin();
       await until(() => service.state !== "starting");
     }
     const kills =
@@ -147,8 +148,10 @@ async function inflict(
     const victim = services.find(({ entry }) => entry.name === kill.service);
     if (victim === undefined) continue;
     if (!(await when(() => performance.now() - startMs >= kill.atMs))) return;
-    // A service that is on its way back is not there to be killed yet.
-    if (!(await when(() => victim.state === "running" || victim.state === "done"))) return;
+    // One that has only just come back is let to do something first.
+    const isAtWork = (): boolean =>
+      victim.state === "done" || (victim.state === "running" && victim.hasProgressed);
+    if (!(await when(isAtWork))) return;
     victim.kill();
     watch.killed(kill, index);
     if (!(await when(() => victim.state === "restarting"))) return;

@@ -1,0 +1,68 @@
+/** What RocksDB and the file system say, in the words of this package. */
+import { describeError, GaplessError, isGaplessError } from "../errors.ts";
+
+type Operation = "open" | "read" | "write" | "close";
+
+const noSpace = /No space left on device|Disk quota exceeded/;
+const noFile = /No such file or directory/;
+
+export function corrupt(directory: string, what: string, cause?: unknown): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `The buffer in ${directory} is damaged: ${what}. Move the directory away and start again: ` +
+      "it is rebuilt from the stage before it.",
+    { cause },
+  );
+}
+
+/** RocksDB has an errno in its text only, so this is the one place that reads a text. */
+export function storageError(
+  error: unknown,
+  directory: string,
+  operation: Operation,
+): GaplessError {
+  if (isGaplessError(error, "MESSAGE_MALFORMED")) return corrupt(directory, error.message, error);
+  if (error instanceof GaplessError) return error;
+  const cause = rootOf(error);
+  const code = codeOf(cause);
+  const text = describeError(cause);
+  if (code === "LEVEL_LOCKED") {
+    return new GaplessError(
+      "ALREADY_OPEN",
+      `The buffer in ${directory} is open already: ${text}. Stop the process that holds it.`,
+      { cause },
+    );
+  }
+  if (code === "ENOSPC" || code === "EDQUOT" || noSpace.test(text)) {
+    return new GaplessError(
+      "STORAGE_FULL",
+      `No room for the buffer in ${directory} (${operation}): ${text}. Free space on its file ` +
+        "system, then open it again.",
+      { cause },
+    );
+  }
+  if (code === "LEVEL_CORRUPTION") return corrupt(directory, text, cause);
+  // A file that RocksDB expects and that is gone.
+  if (code === "LEVEL_IO_ERROR" && noFile.test(text)) return corrupt(directory, text, cause);
+  if (operation === "open" && (code === "ENOTDIR" || code === "EEXIST" || code === "EACCES")) {
+    return new GaplessError(
+      "CONFIG_INVALID",
+      `No buffer can be opened in directory=${directory}: ${text}.`,
+      { cause },
+    );
+  }
+  return new GaplessError(
+    "SYSTEM_CALL_FAILED",
+    `The buffer in ${directory} failed (${operation}): ${text}. The device may be failing.`,
+    { cause },
+  );
+}
+
+/** abstract-level wraps what went wrong at opening and closing. */
+function rootOf(error: unknown): unknown {
+  return error instanceof Error && error.cause instanceof Error ? error.cause : error;
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
+}

@@ -1,0 +1,58 @@
+/** What a right answer to `read(fromId, limit)` looks like, whoever gave it. */
+import { beginning } from "../chain.ts";
+import { GaplessError } from "../errors.ts";
+import type { Message } from "../message.ts";
+import { idMax } from "./cold-layout.ts";
+
+/** What is bounded by bytes stops at this many, after one message at least. */
+export const readBytesMax = 1024 * 1024;
+
+/**
+ * What is wrong with an answer, or undefined. The first message has to be the first at or after
+ * `fromId`, which its predecessor shows, and each other one has to follow on the one before.
+ */
+export function rangeFault(
+  messages: readonly Message[],
+  fromId: bigint,
+  limit: number,
+): string | undefined {
+  const [first] = messages;
+  if (first === undefined) return `nothing at or after id=${fromId}`;
+  if (messages.length > limit) return `messages=${messages.length}, asked for ${limit}`;
+  const from = fromId === beginning ? 1n : fromId;
+  if (first.id < from || first.prevId >= from) {
+    return `asked from id=${fromId}, begins with id=${first.id}, prevId=${first.prevId}`;
+  }
+  let previousId = first.prevId;
+  for (const { id, prevId } of messages) {
+    if (prevId !== previousId || id <= prevId) {
+      return `after id=${previousId} comes id=${id}, prevId=${prevId}`;
+    }
+    previousId = id;
+  }
+  return undefined;
+}
+
+/** @throws GaplessError CONFIG_INVALID for what no archive can be asked. */
+export function checkReadArguments(fromId: bigint, limit: number): void {
+  if (fromId < 0n || fromId > idMax) {
+    throw new GaplessError("CONFIG_INVALID", `Not an id: fromId=${fromId}. Expected 64 bits.`);
+  }
+  if (!Number.isSafeInteger(limit) || limit < 1) {
+    throw new GaplessError("CONFIG_INVALID", `Not a limit: limit=${limit}. Expected at least 1.`);
+  }
+}
+
+export function dataTrimmed(fromId: bigint, trimmedId: bigint): GaplessError {
+  return new GaplessError(
+    "DATA_TRIMMED",
+    `Gone: id=${fromId} was asked for, and everything through id=${trimmedId} is trimmed.`,
+  );
+}
+
+export function dataNotYetAvailable(fromId: bigint, lastId: bigint): GaplessError {
+  return new GaplessError(
+    "DATA_NOT_YET_AVAILABLE",
+    `Not there yet: id=${fromId} was asked for, and the newest durable message is id=${lastId}.`,
+  );
+}

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Worker } from "node:worker_threads";
+import { openBuffer } from "../../../src/buffer/buffer.ts";
+import { openColdStore } from "../../../src/buffer/cold-store.ts";
+import { packChunks } from "../../../src/buffer/chunk.ts";
+import { hasCode, makeMessages, runProgram, temporaryDirectory } from "./fixture.ts";
+
+test("closing waits for the appends under way, once, and refuses what comes later", async (context) => {
+  const directory = temporaryDirectory(context);
+  const buffer = await openBuffer({ directory });
+  const appends = [0n, 10n, 20n].map((lastId) => buffer.append(makeMessages(lastId, 10)));
+  const closings = [buffer.close(), buffer.close(), buffer[Symbol.asyncDispose]()];
+  await assert.rejects(buffer.append(makeMessages(30n, 1)), hasCode("CLOSED"));
+  await Promise.all([...appends, ...closings]);
+  await buffer.close();
+  await assert.rejects(buffer.read(1n, 1), hasCode("CLOSED"));
+  await assert.rejects(buffer.bounds(), hasCode("CLOSED"));
+  await assert.rejects(buffer.trim(1n), hasCode("CLOSED"));
+  await using reopened = await openBuffer({ directory });
+  assert.equal(reopened.lastId, 30n);
+});
+
+test("a read that was under way when the buffer closed still gets its messages", async (context) => {
+  const directory = temporaryDirectory(context);
+  const buffer = await openBuffer({ directory, hotBytes: 0 });
+  await buffer.append(makeMessages(0n, 10));
+  const read = buffer.read(1n, 10);
+  await buffer.close();
+  assert.equal((await read).length, 10);
+});
+
+test("a process that leaves its buffer open ends when it has nothing else to do", async (context) => {
+  const directory = temporaryDirectory(context);
+  const program = runProgram(context, "idler.ts", directory);
+  assert.deepEqual(await program.exited, { code: 0, signal: null });
+  await using buffer = await openBuffer({ directory });
+  assert.equal(buffer.lastId, 10n);
+});
+
+test("a worker that dies rejects the calls under way and those to come with CLOSED", async () => {
+  const deaths = ["process.exit(3)", "throw new Error('out of luck')"];
+  for (const death of deaths) {
+    const program = `
+      const { parentPort } = require("node:worker_threads");
+      parentPort.postMessage({ kind: "opened", lastId: 7n, trimmedId: 0n });
+      parentPort.once("message", () => { ${death} });
+    `;
+    const store = await openColdStore("/nowhere", () => new Worker(program, { eval: true }));
+    assert.equal(store.lastId, 7n);
+    const calls = [
+      store.commit(packChunks(makeMessages(7n, 1))),
+      store.read(1n, 1),
+      store.trim(1n),
+    ];
+    for (const call of calls) await assert.rejects(call, hasCode("CLOSED"));
+    await assert.rejects(store.read(1n, 1), hasCode("CLOSED"));
+    await store.close();
+  }
+});
+
+test("a worker that dies before it has opened rejects the opening", async () => {
+  const program = "process.exit(1)";
+  const opening = openColdStore("/nowhere", () => new Worker(program, { eval: true }));
+  await assert.rejects(opening, hasCode("CLOSED"));
+});

@@ -1,0 +1,13 @@
+/** Serves the buffer in a folder at a socket: 5,000 messages. Says so, and stays until stdin ends. */
+import { openBuffer, serveBuffer } from "../../../src/buffer/buffer.ts";
+import { makeMessages } from "./fixture.ts";
+
+const [directory = "", socketPath = ""] = process.argv.slice(2);
+const buffer = await openBuffer({ directory });
+if (buffer.lastId === 0n) await buffer.append(makeMessages(0n, 5000));
+const server = await serveBuffer(buffer, socketPath);
+process.stdout.write("ready\n");
+process.stdin.resume();
+process.stdin.on("end", () => {
+  void server[Symbol.asyncDispose]().then(() => buffer.close());
+});
