@@ -28,7 +28,12 @@ const run: Service = async (context) => {
   let other = 0n;
   let lineNumber = 0;
   let batch: Message[] = [];
-  const progress = () => ({ produced: lastId, total, counts: { malformed, other } });
+  const progress = () => ({
+    // A drain may come before the input has been read to where the last process was.
+    produced: lastId > resumeAfter ? lastId : resumeAfter,
+    total,
+    counts: { malformed, other },
+  });
   const publish = async (): Promise<void> => {
     await publishMessages(publisher, batch, context.signal);
     batch = [];

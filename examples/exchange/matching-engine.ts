@@ -27,13 +27,17 @@ import type { Service, ServiceContext } from "gapless/supervise";
 import { Book, type BookState } from "./book.ts";
 
 const snapshotInterval = 20_000n;
+const journalSegmentBytes = 8 * 2 ** 20;
 const batchMax = 2048;
 
 const run: Service = async (context) => {
   const { signal, dataDirectory } = context;
   const snapshots = path.join(dataDirectory, "snapshots");
   fs.mkdirSync(snapshots, { recursive: true });
-  await using journal = await openQueue({ directory: path.join(dataDirectory, "journal") });
+  await using journal = await openQueue({
+    directory: path.join(dataDirectory, "journal"),
+    segmentBytes: journalSegmentBytes,
+  });
   await using trades = await openBuffer({ directory: path.join(dataDirectory, "trades") });
   await using _server = await serveBuffer(trades, context.socketPath(context.name));
   const publisher = context.bus.publisher("trades");
@@ -50,7 +54,7 @@ const run: Service = async (context) => {
     produced: book.lastTradeId,
     counts: { gone: BigInt(book.gone), rejected: BigInt(book.rejected) },
   });
-  let snapshotDue = book.lastOrderId + snapshotInterval;
+  let snapshotDue = (stored?.lastId ?? 0n) + snapshotInterval;
 
   const engine: Sink = {
     async position() {

@@ -36,14 +36,14 @@ const kindByEvent: Readonly<Record<string, Order["kind"] | null>> = {
 /** The lines of a log file, decompressed by what its first bytes say it is. */
 export async function* readOrderLog(file: string): AsyncGenerator<LogLine> {
   const input = openDecompressed(file);
-  let failure: unknown;
-  input.on("error", (error) => (failure = error));
-  for await (const line of readline.createInterface({ input, crlfDelay: Infinity })) {
-    yield parseLine(line);
-  }
-  if (failure !== undefined) {
-    throw new GaplessError("INPUT_MALFORMED", `${file} cannot be read to its end.`, {
-      cause: failure,
+  try {
+    for await (const line of readline.createInterface({ input, crlfDelay: Infinity })) {
+      yield parseLine(line);
+    }
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new GaplessError("INPUT_MALFORMED", `${file} cannot be read to its end: ${reason}.`, {
+      cause: error,
     });
   }
 }
@@ -79,7 +79,7 @@ export function parseLine(line: string): LogLine {
 /** "236.47" at scale 2 is 23647n. Exact, or undefined: nothing is rounded. */
 export function parseDecimal(value: unknown, scale: number): bigint | undefined {
   if (typeof value !== "string") return undefined;
-  const match = /^(\d+)(?:\.(\d*?)0*)?$/.exec(value);
+  const match = /^(\d+)(?:\.(?=\d)(\d*?)0*)?$/.exec(value);
   const [, whole = "", fraction = ""] = match ?? [];
   if (match === null || fraction.length > scale) return undefined;
   const units = BigInt(whole + fraction.padEnd(scale, "0"));
@@ -102,9 +102,8 @@ function openDecompressed(file: string): Readable {
   let complaint = "";
   xz.stderr.setEncoding("utf8").on("data", (text: string) => (complaint += text));
   xz.on("error", () => {
-    const missing =
-      "The program xz is needed to read it: install xz-utils, or decompress it first.";
-    xz.stdout.destroy(new Error(`${file}: ${missing}`));
+    const missing = "the program xz is needed: install xz-utils, or decompress the file first";
+    xz.stdout.destroy(new Error(missing));
   });
   xz.on("exit", (code) => {
     if (code !== 0) xz.stdout.destroy(new Error(complaint.trim()));

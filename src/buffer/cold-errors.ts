@@ -4,6 +4,8 @@ import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 type Operation = "open" | "read" | "write" | "close";
 
 const noSpace = /No space left on device|Disk quota exceeded/;
+/** Of a path that is no directory, or none that this process may write to. */
+const noDirectory = new Set(["ENOTDIR", "EEXIST", "EACCES", "EPERM", "EROFS", "ENAMETOOLONG"]);
 const noFile = /No such file or directory/;
 
 export function corrupt(directory: string, what: string, cause?: unknown): GaplessError {
@@ -44,7 +46,7 @@ export function storageError(
   if (code === "LEVEL_CORRUPTION") return corrupt(directory, text, cause);
   // A file that RocksDB expects and that is gone.
   if (code === "LEVEL_IO_ERROR" && noFile.test(text)) return corrupt(directory, text, cause);
-  if (operation === "open" && (code === "ENOTDIR" || code === "EEXIST" || code === "EACCES")) {
+  if (operation === "open" && typeof code === "string" && noDirectory.has(code)) {
     return new GaplessError(
       "CONFIG_INVALID",
       `No buffer can be opened in directory=${directory}: ${text}.`,

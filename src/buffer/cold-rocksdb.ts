@@ -52,6 +52,7 @@ export async function openColdRows(directory: string): Promise<ColdRows> {
     }
   }
   const db = await openRocks(directory, rocksPath, createIfMissing);
+  let rows: ColdRows | undefined;
   try {
     const trimmedId = await readTrimMark(db, directory);
     const lastId = readLastId(db, directory, trimmedId);
@@ -63,11 +64,11 @@ export async function openColdRows(directory: string): Promise<ColdRows> {
       if (lastId !== beginning) throw corrupt(directory, `${markFile} is missing`);
       await createMark(directory, markPath);
     }
-    const rows = new ColdRows(directory, db, fs.openSync(markPath, "r+"), lastId, trimmedId);
+    rows = new ColdRows(directory, db, fs.openSync(markPath, "r+"), lastId, trimmedId);
     await rows.clearTrimmed();
     return rows;
   } catch (error) {
-    await db.close().catch(() => undefined);
+    await (rows ?? db).close().catch(() => undefined);
     throw storageError(error, directory, "open");
   }
 }
@@ -140,13 +141,10 @@ export class ColdRows {
 
   /** Deletes what trims before this opening have left. */
   async clearTrimmed(): Promise<void> {
+    if (this.#trimmedId === beginning) return;
     const range = { gte: encodeId(1n), lte: encodeId(this.#trimmedId) };
-    if (
-      this.#trimmedId === beginning ||
-      queryRows(this.#db, this.#directory, { ...range, limit: 1 }).length === 0
-    )
-      return;
-    await this.#db.clear(range);
+    const [left] = queryRows(this.#db, this.#directory, { ...range, limit: 1 });
+    if (left !== undefined) await this.#db.clear(range);
   }
 
   /** The chunks that hold `limit` messages from `fromId` on, or fewer by bytes. */

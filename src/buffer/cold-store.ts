@@ -101,7 +101,8 @@ class Calls {
     try {
       return await this.#expect("opened");
     } catch (error) {
-      // Its lock is gone with it.
+      // RocksDB's lock goes with the thread.
+      this.#worker.ref();
       await this.#exited;
       throw error;
     }

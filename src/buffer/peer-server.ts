@@ -84,7 +84,9 @@ function isListening(socketPath: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    // A full backlog is a sign of life; nobody at the other end is ECONNREFUSED.
-    socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code === "EAGAIN"));
+    // Whatever else goes wrong, a full backlog or a lack of rights, there is somebody.
+    socket.on("error", ({ code }: NodeJS.ErrnoException) => {
+      resolve(code !== "ECONNREFUSED" && code !== "ENOENT");
+    });
   });
 }

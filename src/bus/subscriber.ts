@@ -83,28 +83,26 @@ export class Subscriber {
    *     }
    */
   poll(handler: MessageHandler, limit: number): number {
-    const { words, mask, memory, capacity } = this;
+    const { words, mask, memory } = this;
     let position = this.taken;
     if (position === this.tail) this.tail = this.loadTail();
     const tail = this.tail;
+    let end = this.endOfRun(position, tail);
     let count = 0;
     try {
       while (position !== tail && count < limit) {
+        if (position === end) end = this.endOfRun(position, tail);
         const word = firstWordOfRing + (position & mask) * 2;
         // In range: the mask keeps every position within the ring.
         const length = words[word]!; // eslint-disable-line @typescript-eslint/no-non-null-assertion
-        const units = recordHeaderUnits + ((length + 7) >>> 3);
-        // A record of a damaged channel must not lead past the tail, or out of the ring.
-        if (
-          length >>> 0 > this.messageBytesMax ||
-          units > (tail - position) >>> 0 ||
-          units > capacity - (position & mask)
-        ) {
+        const next = (position + recordHeaderUnits + ((length + 7) >>> 3)) | 0;
+        // Where the channel is damaged, a record may lead past the end.
+        if (length >>> 0 > this.messageBytesMax || ((end - next) | 0) < 0) {
           position = this.skipPadding(position, length);
           continue;
         }
         handler(memory, word * 4 + recordHeaderBytes, length);
-        position = (position + units) | 0;
+        position = next;
         count++;
       }
     } finally {
@@ -229,6 +227,12 @@ export class Subscriber {
       );
     }
     return tail;
+  }
+
+  /** Where records that begin at `position` have to end: at the tail, or before it with the ring. */
+  private endOfRun(position: number, tail: number): number {
+    const rest = this.capacity - (position & this.mask);
+    return (tail - position) >>> 0 < rest ? tail : (position + rest) | 0;
   }
 
   private checkOpen(): void {

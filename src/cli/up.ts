@@ -21,6 +21,7 @@ const standardInput = "-";
 interface UpFlags {
   readonly data?: string;
   readonly resume?: boolean;
+  readonly duration?: number;
   readonly chaos?: number;
   readonly chaosSeed?: number;
 }
@@ -32,6 +33,11 @@ export function up(): Command {
     .argument("[options...]", "options that the topology declares: --NAME VALUE")
     .option("--data <directory>", "keep the run's data here instead of where the topology says")
     .option("--resume", "go on with the data of the last run instead of beginning empty")
+    .addOption(
+      new Option("--duration <seconds>", "spread the input over this long").argParser((text) =>
+        parseWhole("--duration", text),
+      ),
+    )
     .addOption(
       new Option("--chaos <kills>", "kill a random service this often during the run").argParser(
         (text) => parseWhole("--chaos", text),
@@ -79,6 +85,7 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
       options: given,
       dataDirectory,
       keepsData: topology.keepsData || flags.resume === true,
+      ...(flags.duration === undefined ? {} : { paceMs: flags.duration * 1000 }),
       ...(chaos === undefined ? {} : { chaos }),
       drain: drain.signal,
       kill: kill.signal,

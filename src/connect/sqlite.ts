@@ -13,7 +13,7 @@
  */
 import { DatabaseSync } from "node:sqlite";
 import { beginning, follow } from "../chain.ts";
-import { GaplessError } from "../errors.ts";
+import { GaplessError, type ErrorCode } from "../errors.ts";
 import { lastIdOf, type Batch } from "../message.ts";
 import { reachedStep } from "../steps.ts";
 import type { Repair, Sink } from "../flow/endpoints.ts";
@@ -86,17 +86,15 @@ const checkpointUpsert = `
 export function sqliteSink(options: SqliteSinkOptions): SqliteSink {
   const { path, stream, tables, busyTimeoutMs = busyTimeoutMsDefault } = options;
   const database = open(path, { timeout: busyTimeoutMs });
-  let writeRows: (batch: Batch) => void;
-  try {
+  const { select, upsert, writeRows } = orClose(database, path, () => {
     useWriteAheadLog(database, path);
     transact(database, () => database.exec(checkpointSchema + tables.schema));
-    writeRows = tables.prepare(database);
-  } catch (error) {
-    database.close();
-    throw translated(error, path);
-  }
-  const select = database.prepare(checkpointSelect);
-  const upsert = database.prepare(checkpointUpsert);
+    return {
+      select: database.prepare(checkpointSelect),
+      upsert: database.prepare(checkpointUpsert),
+      writeRows: tables.prepare(database),
+    };
+  });
 
   function readPosition(): bigint {
     const row = select.get(stream);
@@ -140,12 +138,8 @@ export function sqliteSink(options: SqliteSinkOptions): SqliteSink {
  */
 export function openSqliteReader(path: string): DatabaseSync {
   const database = open(path, { timeout: busyTimeoutMsDefault, readOnly: true });
-  try {
-    database.exec("SELECT count(*) FROM sqlite_schema");
-  } catch (error) {
-    database.close();
-    throw translated(error, path);
-  }
+  // Opening reads nothing yet: what the file is shows in its first page.
+  orClose(database, path, () => database.exec("SELECT count(*) FROM sqlite_schema"));
   return database;
 }
 
@@ -168,6 +162,16 @@ function open(path: string, options: { timeout: number; readOnly?: boolean }): D
       enableForeignKeyConstraints: true,
     });
   } catch (error) {
+    throw translated(error, path);
+  }
+}
+
+/** What cannot be set up is not left open. */
+function orClose<Result>(database: DatabaseSync, path: string, setUp: () => Result): Result {
+  try {
+    return setUp();
+  } catch (error) {
+    database.close();
     throw translated(error, path);
   }
 }
@@ -226,37 +230,39 @@ const resultLocked = 6;
 const resultCorrupt = 11;
 const resultFull = 13;
 const resultCannotOpen = 14;
+/** A row of a batch contradicts one that is there, though the position says that it is new. */
+const resultConstraint = 19;
 const resultNotADatabase = 26;
-/** The file system had no room for the index of the write-ahead log. */
+/** A full disk, met in the index of the write-ahead log: SQLite counts it among I/O errors. */
 const resultSharedMemorySize = 4874;
 
 /** A failure of SQLite as an error with a code; anything else as it is. */
 function translated(error: unknown, path: string): unknown {
   if (!(error instanceof Error) || !("errcode" in error)) return error;
   const result = Number(error.errcode);
-  const of = (code: ConstructorParameters<typeof GaplessError>[0], advice: string): GaplessError =>
-    new GaplessError(code, `${path}: ${error.message} (SQLite result ${result}). ${advice}`, {
-      cause: error,
-    });
-  if (result === resultSharedMemorySize) {
-    return of("STORAGE_FULL", "Nothing was written. Free space on its file system and go on.");
-  }
-  switch (result & 0xff) {
+  const [code, advice] = meaningOf(result === resultSharedMemorySize ? resultFull : result & 0xff);
+  const message = `${path}: ${error.message} (SQLite result ${result}). ${advice}`;
+  return new GaplessError(code, message, { cause: error });
+}
+
+function meaningOf(result: number): [code: ErrorCode, advice: string] {
+  switch (result) {
     case resultFull:
-      return of("STORAGE_FULL", "Nothing was written. Free space on its file system and go on.");
+      return ["STORAGE_FULL", "Nothing was written. Free space on its file system and go on."];
     case resultCorrupt:
     case resultNotADatabase:
-      return of(
+    case resultConstraint:
+      return [
         "STORAGE_CORRUPT",
         "Restore it from a backup, or move it away with its -wal and -shm: its rows are then " +
           "rebuilt from the stage before it.",
-      );
+      ];
     case resultBusy:
     case resultLocked:
-      return of("ALREADY_OPEN", "Another process is writing to it: let it finish, or stop it.");
+      return ["ALREADY_OPEN", "Another process is writing to it: let it finish, or stop it."];
     case resultCannotOpen:
-      return of("CONFIG_INVALID", "Expected a path within an existing directory.");
+      return ["CONFIG_INVALID", "Expected a path within an existing directory."];
     default:
-      return of("SYSTEM_CALL_FAILED", "Nothing was written.");
+      return ["SYSTEM_CALL_FAILED", "Nothing was written."];
   }
 }

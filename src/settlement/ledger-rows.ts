@@ -11,16 +11,15 @@ export function balanceReader(database: DatabaseSync): (accounts: readonly bigin
   const select = database.prepare(
     `SELECT account, asset, amount FROM balances WHERE account IN (${places})`,
   );
+  select.setReturnArrays(true);
   return (accounts) => {
     const book: Book = new Map();
     for (let index = 0; index < accounts.length; index += rowsPerStatement) {
       // Null equals no account.
       const some: SQLInputValue[] = accounts.slice(index, index + rowsPerStatement);
       while (some.length < rowsPerStatement) some.push(null);
-      for (const row of select.all(...some)) {
-        const amounts = amountsOf(book, row["account"] as bigint);
-        amounts.set(row["asset"] as string, row["amount"] as bigint);
-      }
+      const rows = select.all(...some) as unknown as [bigint, string, bigint][];
+      for (const [account, asset, amount] of rows) amountsOf(book, account).set(asset, amount);
     }
     return book;
   };

@@ -25,7 +25,7 @@ export interface ServiceStart {
   readonly options: Readonly<Record<string, OptionValue>>;
   /** Milliseconds to spread the input over; 0 for as fast as it goes. */
   readonly paceMs: number;
-  /** When the run began, in milliseconds since 1970. */
+  /** When the service began for the first time in this run, in milliseconds since 1970. */
   readonly startedAtMs: number;
 }
 

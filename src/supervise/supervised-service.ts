@@ -33,12 +33,12 @@ export class SupervisedService {
   /** Whether the process that runs now has got anything done. */
   hasProgressed = false;
 
-  private readonly start: ServiceStart;
+  private readonly start: Omit<ServiceStart, "startedAtMs">;
   private readonly events: ServiceEvents;
   private child: ChildProcess | undefined;
   private restartTimer: NodeJS.Timeout | undefined;
   private unplannedEndsMs: number[] = [];
-  private hasBegun = false;
+  private beganAtMs: number | undefined;
   private killedByUs = false;
   private isStopping = false;
   private isDraining = false;
@@ -47,7 +47,7 @@ export class SupervisedService {
   constructor(
     entry: ServiceEntry,
     inputs: readonly string[],
-    start: ServiceStart,
+    start: Omit<ServiceStart, "startedAtMs">,
     events: ServiceEvents,
   ) {
     this.entry = entry;
@@ -77,13 +77,14 @@ export class SupervisedService {
     child.on("exit", (code, signal) => {
       if (child === this.child) this.ended(code, signal);
     });
-    if (this.hasBegun) this.begin();
+    if (this.beganAtMs !== undefined) this.begin();
   }
 
   /** Lets the service run, in this process and in those that follow it. */
   begin(): void {
-    this.hasBegun = true;
-    this.tell({ type: "start", start: this.start });
+    // The same in every process of the run: a pace goes on where it was.
+    this.beganAtMs ??= Date.now();
+    this.tell({ type: "start", start: { ...this.start, startedAtMs: this.beganAtMs } });
     if (this.isDraining) this.tell({ type: "drain" });
   }
 

@@ -23,6 +23,8 @@ export interface RunOptions {
   readonly options: Readonly<Record<string, OptionValue>>;
   readonly dataDirectory: string;
   readonly keepsData: boolean;
+  /** Milliseconds to spread the input over. By default as fast as it goes, or as long as the chaos. */
+  readonly paceMs?: number;
   readonly chaos?: { readonly kills: number; readonly seed: number };
   /** Takes the first abort as a drain; `kill` ends the run without one. */
   readonly drain: AbortSignal;
@@ -58,8 +60,7 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
   outcome.promise.catch(() => undefined);
   let changed = Promise.withResolvers<undefined>();
 
-  const paceMs = (run.chaos?.kills ?? 0) * killIntervalMs;
-  const startedAtMs = Date.now();
+  const paceMs = run.paceMs ?? (run.chaos?.kills ?? 0) * killIntervalMs;
   const supervise = (entry: ServiceEntry): SupervisedService =>
     new SupervisedService(
       entry,
@@ -73,7 +74,6 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
         shmDirectory: directory.shm,
         options: run.options,
         paceMs,
-        startedAtMs,
       },
       {
         log: (text) => watch.log(entry.name, text),

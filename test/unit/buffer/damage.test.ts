@@ -82,7 +82,7 @@ function isCorruptIn(directory: string): (error: unknown) => boolean {
     error.message.includes("Move the directory away");
 }
 
-test("G7: a damaged directory is STORAGE_CORRUPT with its name, and never a shorter stream", async (context) => {
+test("G7: a damaged directory is STORAGE_CORRUPT, never a shorter stream", async (context) => {
   const pristine = path.join(temporaryDirectory(context), "pristine");
   await makeBuffer(pristine);
   for (const [what, damage] of Object.entries(damages)) {
@@ -108,7 +108,7 @@ test("G7: damage crosses the threads with its code, at opening and at reading", 
   await assert.rejects(openBuffer({ directory }), isCorruptIn(directory));
 });
 
-test("G7: a flipped bit in a table yields STORAGE_CORRUPT or the right messages", async (context) => {
+test("G7: a flipped table gives STORAGE_CORRUPT or the right messages", async (context) => {
   const pristine = path.join(temporaryDirectory(context), "pristine");
   await makeBuffer(pristine);
   let corrupted = 0;
@@ -152,7 +152,7 @@ test("a directory that is a file, or below one, is CONFIG_INVALID", async (conte
   await assert.rejects(openBuffer({ directory: path.join(file, "x") }), hasCode("CONFIG_INVALID"));
 });
 
-test("a buffer that is open elsewhere is ALREADY_OPEN, in this process and in another", async (context) => {
+test("a buffer open elsewhere is ALREADY_OPEN, in this process or another", async (context) => {
   const directory = temporaryDirectory(context);
   {
     await using buffer = await openBuffer({ directory });

@@ -28,7 +28,7 @@ test("what was appended and trimmed is the same after a restart", async (context
   await buffer.append(makeMessages(9000n, 1));
 });
 
-test("a buffer that was trimmed to its end goes on where it was, also after a restart", async (context) => {
+test("a buffer trimmed to its end goes on where it was, restarted too", async (context) => {
   const directory = temporaryDirectory(context);
   {
     await using buffer = await openBuffer({ directory });
@@ -90,7 +90,7 @@ test("G7: an append that is refused leaves nothing behind", async (context) => {
   assert.equal((await readAll(buffer)).length, 4);
 });
 
-test("G3: a buffer killed when a commit is durable and unacknowledged keeps it", async (context) => {
+test("G3: a buffer killed between durable and acknowledged keeps the commit", async (context) => {
   const directory = temporaryDirectory(context);
   let expectedId = 0n;
   for (const commits of [1, 2]) {
@@ -104,7 +104,7 @@ test("G3: a buffer killed when a commit is durable and unacknowledged keeps it",
   }
 });
 
-test("G3: a buffer killed at any moment of its appends has all that it acknowledged", async (context) => {
+test("G3: a buffer killed at any moment has all that it acknowledged", async (context) => {
   const directory = temporaryDirectory(context);
   let acknowledgedId = 0n;
   for (const lines of [1, 40]) {

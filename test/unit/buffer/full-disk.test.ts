@@ -38,7 +38,7 @@ function isFull(error: unknown): boolean {
 }
 
 test(
-  "G3: a full disk rejects appends until there is room and the buffer is opened again, and loses nothing acknowledged",
+  "G3: a full disk rejects appends until reopened, and loses nothing acknowledged",
   { skip },
   async () => {
     let acknowledgedId = 0n;

@@ -6,7 +6,7 @@ import { HotRing } from "../../../src/buffer/hot-ring.ts";
 import type { Message } from "../../../src/message.ts";
 import { makeMessage, makeMessages } from "./fixture.ts";
 
-test("the hot ring serves what a list of the newest messages would, or says that it is cold", () => {
+test("the hot ring serves what a list of all messages would, or is cold", () => {
   const actions = fc.array(
     fc.oneof(
       fc.record({ add: fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 9 }) }),

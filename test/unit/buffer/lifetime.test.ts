@@ -4,9 +4,9 @@ import { Worker } from "node:worker_threads";
 import { openBuffer } from "../../../src/buffer/buffer.ts";
 import { openColdStore } from "../../../src/buffer/cold-store.ts";
 import { packChunks } from "../../../src/buffer/chunk.ts";
-import { hasCode, makeMessages, runProgram, temporaryDirectory } from "./fixture.ts";
+import { hasCode, makeMessages, nextLine, runProgram, temporaryDirectory } from "./fixture.ts";
 
-test("closing waits for the appends under way, once, and refuses what comes later", async (context) => {
+test("closing waits for the appends under way, and refuses later calls", async (context) => {
   const directory = temporaryDirectory(context);
   const buffer = await openBuffer({ directory });
   const appends = [0n, 10n, 20n].map((lastId) => buffer.append(makeMessages(lastId, 10)));
@@ -21,7 +21,7 @@ test("closing waits for the appends under way, once, and refuses what comes late
   assert.equal(reopened.lastId, 30n);
 });
 
-test("a read that was under way when the buffer closed still gets its messages", async (context) => {
+test("a read under way when the buffer closes still gets its messages", async (context) => {
   const directory = temporaryDirectory(context);
   const buffer = await openBuffer({ directory, hotBytes: 0 });
   await buffer.append(makeMessages(0n, 10));
@@ -30,12 +30,21 @@ test("a read that was under way when the buffer closed still gets its messages",
   assert.equal((await read).length, 10);
 });
 
-test("a process that leaves its buffer open ends when it has nothing else to do", async (context) => {
+test("a process that leaves its buffer open ends when nothing is to do", async (context) => {
   const directory = temporaryDirectory(context);
   const program = runProgram(context, "idler.ts", directory);
   assert.deepEqual(await program.exited, { code: 0, signal: null });
   await using buffer = await openBuffer({ directory });
   assert.equal(buffer.lastId, 10n);
+});
+
+test("a process that cannot open a buffer learns why before it ends", async (context) => {
+  const directory = temporaryDirectory(context);
+  await using buffer = await openBuffer({ directory });
+  await buffer.append(makeMessages(0n, 1));
+  const program = runProgram(context, "idler.ts", directory);
+  assert.equal(await nextLine(program), "ALREADY_OPEN");
+  assert.deepEqual(await program.exited, { code: 0, signal: null });
 });
 
 test("a worker that dies rejects the calls under way and those to come with CLOSED", async () => {

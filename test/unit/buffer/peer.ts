@@ -1,4 +1,4 @@
-/** Serves the buffer in a folder at a socket: 5,000 messages. Says so, and stays until stdin ends. */
+/** Serves 5,000 messages from the folder at the socket, says so, and stays until stdin ends. */
 import { openBuffer, serveBuffer } from "../../../src/buffer/buffer.ts";
 import { makeMessages } from "./fixture.ts";
 

@@ -24,7 +24,12 @@ async function apply(
 function readTables(filePath: string): Record<string, unknown[][]> {
   const names = query(filePath, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1");
   return Object.fromEntries(
-    names.map(([name]) => [name, query(filePath, `SELECT * FROM ${String(name)} ORDER BY 1, 2`)]),
+    names
+      .flat()
+      .map((name): [string, unknown[][]] => [
+        String(name),
+        query(filePath, `SELECT * FROM ${String(name)} ORDER BY 1, 2`),
+      ]),
   );
 }
 

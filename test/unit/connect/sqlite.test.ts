@@ -12,7 +12,7 @@ import {
 } from "../../../src/connect/sqlite.ts";
 import { noRepair } from "../../../src/flow/endpoints.ts";
 import { mountTinyDisk, tinyDiskRefused } from "../memory/tiny-disk.ts";
-import { applyAll, i64Max, makeDirectory, makePath, query, withCode } from "./fixture.ts";
+import { applyAll, i64Max, makeDirectory, makePath, query, tamper, withCode } from "./fixture.ts";
 import type { Batch, Message } from "../../../src/message.ts";
 
 /** Keeps the messages themselves. */
@@ -230,6 +230,16 @@ test("pages that were overwritten are reported as what they are", async (context
   fs.writeSync(fd, new Uint8Array(size - 100).fill(0xa5), 0, size - 100, 100);
   fs.closeSync(fd);
   assert.throws(() => openSink(path), withCode("STORAGE_CORRUPT", path, "-wal"));
+});
+
+test("rows that contradict their position are reported, not written over", async (context) => {
+  const path = makePath(context);
+  await using sink = openSink(path);
+  await sink.apply(chain(0n, 1n, 2n), noRepair);
+  tamper(path, "UPDATE checkpoint SET position = 1");
+  await assert.rejects(sink.apply(chain(1n, 2n), noRepair), withCode("STORAGE_CORRUPT", "seen.id"));
+  assert.deepEqual(seenIds(path), [1n, 2n]);
+  assert.equal(await sink.position(), 1n);
 });
 
 test("a path where no file can be is a mistake in the configuration", (context) => {

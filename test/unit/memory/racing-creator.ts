@@ -17,6 +17,7 @@ if (isMainThread && threads === "2") {
   new Worker(import.meta.filename, { workerData: [directory, racers] });
 }
 
+const deadlineMs = performance.now() + 5000;
 const { address, buffer } = mapFile(path.join(directory, "words"), 4 * (rounds + 2));
 const words = new Int32Array(buffer);
 for (let round = 0; round < rounds; round++) {
@@ -25,7 +26,8 @@ for (let round = 0; round < rounds; round++) {
   for (;;) {
     const ready = Atomics.load(words, readyWord);
     if (ready >= Number(racers) * (round + 1)) break;
-    futexWait(address, ready, 1000);
+    if (performance.now() > deadlineMs) throw new Error("Another racer does not come.");
+    futexWait(address, ready, 100);
   }
   const filePath = path.join(directory, `file-${round}`);
   const created = createMappedFile(filePath, fileBytes, fill, { durable: false });

@@ -112,6 +112,18 @@ test("the ledger is the same in whatever batches the trades come, and the one of
   }
 });
 
+test("a batch may name more accounts than one statement holds", async (context) => {
+  const trades = makeTrades(600, 500);
+  const path = makePath(context);
+  await settle(path, trades, 200);
+  const expected = expectedBalances(trades);
+  assert.ok(expected.length > 600);
+  assert.deepEqual(
+    balancesIn(path),
+    expected.map(({ account, asset, amount }) => [account, asset, amount]),
+  );
+});
+
 test("a deposit is made once, by the first trade that names the account", async (context) => {
   const path = makePath(context);
   const asked: bigint[] = [];
