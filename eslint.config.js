@@ -29,7 +29,10 @@ export default tseslint.config(
       "@typescript-eslint/require-await": "off",
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
       // `await using _server` holds a thing open; nobody reads it.
-      "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_", ignoreUsingDeclarations: true }],
+      "@typescript-eslint/no-unused-vars": [
+        "error",
+        { varsIgnorePattern: "^_", ignoreUsingDeclarations: true },
+      ],
       "no-constant-condition": ["error", { checkLoops: false }],
       "@typescript-eslint/no-unnecessary-condition": [
         "error",

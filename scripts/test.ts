@@ -7,7 +7,11 @@
 import { spec } from "node:test/reporters";
 import { run } from "node:test";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
+
+// Test files and the processes that they start load the same modules again and again.
+process.env["NODE_COMPILE_CACHE"] ??= path.join(os.tmpdir(), "node-compile-cache");
 
 const roots = ["test/unit", "test/fault", "test/integration"];
 

@@ -1,4 +1,4 @@
-/** Nanoseconds, passed in wherever code depends on time, so that tests and replays own the clock. */
+/** Nanoseconds, passed in wherever code depends on time: tests and replays own the clock. */
 export interface Clock {
   /** Nanoseconds since 1970. Follows the system's clock, so it may step. */
   nowNs(): bigint;

@@ -1,8 +1,10 @@
 /**
  * What a trade is, and its fixed encoding as the `bytes` of a message.
  *
- *   0           8              16          24          32          40           48     49
- *   | price i64 | quantity i64 | maker u64 | taker u64 | buyer u64 | seller u64 | side u8 | zeros to 64
+ *   0           8              16          24          32          40           48        49
+ *   | price i64 | quantity i64 | maker u64 | taker u64 | buyer u64 | seller u64 | side u8 | zeros
+ *
+ * 64 bytes in all. Side is 0 where the taker bought and 1 where he sold.
  *
  * All little-endian. The id and the time of a trade are those of its message.
  * Price and quantity count the smallest units of a market: see `Market`.
@@ -98,9 +100,10 @@ function isU64(value: bigint): boolean {
 
 function unencodable(trade: Omit<Trade, "id" | "timestampNs">): GaplessError {
   const fields = ["price", "quantity", "makerOrderId", "takerOrderId", "buyer", "seller"] as const;
+  const found = fields.map((field) => `${field}=${trade[field].toString()}`).join(" ");
   return new GaplessError(
     "INPUT_MALFORMED",
-    `No message can hold this trade: ${fields.map((it) => `${it}=${trade[it].toString()}`).join(" ")}. ` +
+    `No message can hold this trade: ${found}. ` +
       "Expected price and quantity from 1 to 2^63 - 1, the others from 0 to 2^64 - 1.",
   );
 }

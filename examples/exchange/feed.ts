@@ -84,9 +84,12 @@ async function countOrders(context: ServiceContext): Promise<number> {
 
 /** Waits until the n-th of `total` orders is due, where the input is to take a given time. */
 function pacer(context: ServiceContext, total: number): (done: number) => Promise<void> {
-  const { paceMs, startedAtMs, signal } = context;
+  const { paceMs, startedAtMs } = context;
+  const signal = AbortSignal.any([context.signal, context.drain]);
   return async (done) => {
     const aheadMs = startedAtMs + (paceMs * done) / total - Date.now();
-    if (paceMs > 0 && aheadMs > 1) await sleep(aheadMs, undefined, { signal });
+    if (paceMs === 0 || aheadMs <= 1) return;
+    // An abort ends the wait; what follows looks at the signals.
+    await sleep(aheadMs, undefined, { signal }).catch(() => undefined);
   };
 }

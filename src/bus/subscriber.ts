@@ -65,7 +65,8 @@ export class Subscriber {
     try {
       this.wasEvicted = !this.resume() && this.rejoin();
       this.taken = Atomics.load(this.words, this.base + consumerOffset.position);
-      this.tail = this.loadTail();
+      this.loadTail();
+      this.tail = this.taken;
     } catch (error) {
       giveUpOwnership(this.words, this.base + consumerOffset.owner);
       throw error;

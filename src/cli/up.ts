@@ -1,5 +1,6 @@
 /** `gapless up TOPOLOGY`: runs it, shows it, and says whether it was right. */
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { Command, Option } from "commander";
@@ -58,7 +59,8 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
   const topology = loadTopology(file);
   const dataDirectory =
     flags.data === undefined ? topology.dataDirectory : path.resolve(callerDirectory(), flags.data);
-  const given = await readStandardInput(parseOptions(topology, words), topology, dataDirectory);
+  const given = parseOptions(topology, words);
+  const kept = await keepStandardInput(topology, given);
   const chaos =
     flags.chaos === undefined
       ? undefined
@@ -98,6 +100,7 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
     return;
   } finally {
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+    if (kept !== undefined) fs.rmSync(kept, { recursive: true });
   }
   if (result.wasDrained) display.note("Drained: the audit is of what came in until then.");
   if (result.audit === undefined) return;
@@ -169,20 +172,20 @@ function wrong(flag: string, problem: string): Error {
 }
 
 /**
- * Keeps standard input in a file beside the data: a service that reads it may be killed and has
- * to find the beginning again, which a pipe has not.
+ * Keeps standard input in a file: a service that reads it may be killed and has to find the
+ * beginning again, which a pipe has not. Gives back the directory to remove in the end.
  */
-async function readStandardInput(
-  given: Record<string, OptionValue>,
+async function keepStandardInput(
   topology: Topology,
-  dataDirectory: string,
-): Promise<Record<string, OptionValue>> {
-  for (const { name, type } of topology.options) {
-    if (type !== "file" || given[name] !== standardInput) continue;
-    const file = `${dataDirectory}.stdin`;
-    fs.mkdirSync(path.dirname(file), { recursive: true });
-    await pipeline(process.stdin, fs.createWriteStream(file));
-    given[name] = file;
-  }
-  return given;
+  given: Record<string, OptionValue>,
+): Promise<string | undefined> {
+  const option = topology.options.find(
+    ({ name, type }) => type === "file" && given[name] === standardInput,
+  );
+  if (option === undefined) return undefined;
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-input-"));
+  const file = path.join(directory, option.name);
+  await pipeline(process.stdin, fs.createWriteStream(file));
+  given[option.name] = file;
+  return directory;
 }

@@ -10,7 +10,7 @@
  * is recognised by the chain and dropped, and what is missing comes from an archive.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { follow } from "../chain.ts";
+import { beginning, follow } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
 import { reachedStep } from "../steps.ts";
@@ -41,7 +41,7 @@ export interface PumpOptions {
  */
 export async function pump(options: PumpOptions): Promise<bigint> {
   const { source, sink, signal, archives = [], onProgress } = options;
-  const fillBatchMax = options.fillBatchMax ?? 1024;
+  const fillBatchMax = options.fillBatchMax ?? 8192;
   const retryDelayMs = options.retryDelayMs ?? 20;
   let last = await sink.position();
 
@@ -102,16 +102,22 @@ export async function pump(options: PumpOptions): Promise<bigint> {
     return undefined;
   };
 
+  /** Newest id that an archive had at the last silence: by the next one it should have come. */
+  let expectedId = beginning;
+
   /**
-   * Fills what is missing at the end of the stream, where no message behind it tells of the gap.
-   * False where an archive did not answer.
+   * Fills what is missing at the end of the stream, where no message behind it tells of the gap:
+   * at a silence what an archive has had since the one before, at the end all it has. False
+   * where an archive did not answer.
    */
-  const catchUp = async (): Promise<boolean> => {
+  const catchUp = async (isEnd: boolean): Promise<boolean> => {
     let answered = true;
     for (const archive of archives) {
       try {
-        const bounds = await archive.bounds();
-        if (bounds !== null && bounds.maxId > last) await fill(bounds.maxId);
+        const maxId = (await archive.bounds())?.maxId ?? beginning;
+        const throughId = isEnd ? maxId : expectedId;
+        if (throughId > last) await fill(throughId);
+        if (maxId > expectedId) expectedId = maxId;
       } catch (error) {
         if (!isGaplessError(error, "PEER_UNAVAILABLE")) throw error;
         answered = false;
@@ -126,11 +132,11 @@ export async function pump(options: PumpOptions): Promise<bigint> {
   }
   for await (const batch of source.live(signal)) {
     // An archive that does not answer is asked again after the next silence.
-    if (batch === null) await catchUp();
+    if (batch === null) await catchUp(false);
     else await deliver(batch);
     if (signal.aborted) return last;
   }
-  while (!signal.aborted && !(await catchUp())) await pause(retryDelayMs, signal);
+  while (!signal.aborted && !(await catchUp(true))) await pause(retryDelayMs, signal);
   return last;
 }
 

@@ -58,7 +58,8 @@ export const schedSetaffinity = libc.func(
 
 /** `syscall(2)` with the argument types of futex(2), which has no wrapper in the C library. */
 export const futex = libc.func(
-  "long syscall(long number, void *word, int operation, int value, void *timeout, void *word2, int value3)",
+  "long syscall(long number, void *word, int operation, int value, " +
+    "void *timeout, void *word2, int value3)",
 ) as Native<
   [
     call: number,

@@ -1,5 +1,7 @@
 /** One service of a run: its process, and what happens when the process ends. */
 import { fork, type ChildProcess } from "node:child_process";
+import os from "node:os";
+import path from "node:path";
 import { GaplessError } from "../errors.ts";
 import type { FromService, Progress, ServiceStart, ToService } from "./protocol.ts";
 import type { ServiceEntry } from "./topology.ts";
@@ -62,6 +64,8 @@ export class SupervisedService {
     this.hasProgressed = false;
     const child = fork(processModule, [this.entry.module], {
       serialization: "advanced",
+      // A service that comes back loads what was compiled before: half the time.
+      env: { NODE_COMPILE_CACHE: path.join(os.tmpdir(), "node-compile-cache"), ...process.env },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
     });
     this.child = child;

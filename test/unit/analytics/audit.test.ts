@@ -35,7 +35,7 @@ async function audit(
   return await auditCandles({ database, trades, afterId });
 }
 
-test("candles of exactly these trades pass, whether they come at once or as they like", async (context) => {
+test("candles of exactly these trades pass, however the trades arrive", async (context) => {
   const trades = makeTrades(300);
   const path = await makeCandles(context, trades);
   const result = await audit(path, trades);
@@ -58,7 +58,7 @@ test("candles of exactly these trades pass, whether they come at once or as they
   assert.deepEqual(await audit(path, arriving()), result);
 });
 
-test("trades that candles lack are lost, one by one or with their whole minute", async (context) => {
+test("trades that candles lack are lost, also with their whole minute", async (context) => {
   const trades = makeTrades(300);
   // The trades are a second apart from 20 s past the minute: the second whole minute is left out.
   const kept = trades.filter(
@@ -95,7 +95,7 @@ for (const column of ["open", "high", "low", "close", "volume", "quote_volume", 
   });
 }
 
-test("minutes of trades that were trimmed away are not compared, and the others are", async (context) => {
+test("only minutes of trades that can still be had are compared", async (context) => {
   const trades = makeTrades(300);
   const path = await makeCandles(context, trades);
   const afterId = trades[59]?.id ?? 0n;
@@ -123,7 +123,7 @@ test("the digest is that of the lines of its text", () => {
   assert.equal(candlesDigest([candle, { ...candle, startNs: 120_000_000_000n }]), digest);
 });
 
-test("an audit cannot be made of trades out of order, nor of a file without candles", async (context) => {
+test("trades out of order, or a file without candles, are no audit", async (context) => {
   const trades = makeTrades(3);
   const path = await makeCandles(context, trades);
   await assert.rejects(audit(path, [...trades].reverse()), withCode("INPUT_MALFORMED"));

@@ -35,7 +35,7 @@ function rolledUp(trades: readonly Trade[]): Candle[] {
   return [...candles.values()];
 }
 
-test("the candles in the file are those of all trades, in whatever batches they came", async (context) => {
+test("the candles in the file are those of all trades, however batched", async (context) => {
   const trades = makeTrades(400);
   const expected = rolledUp(trades);
   assert.equal(expected.length, 7);
@@ -47,7 +47,7 @@ test("the candles in the file are those of all trades, in whatever batches they 
   }
 });
 
-test("a trade that comes late finds its minute, and moves neither open nor close of a later id", async (context) => {
+test("a trade that comes late finds its minute, and closes it by its id", async (context) => {
   const path = makePath(context);
   const [first] = makeTrades(1) as [Trade];
   const trades = [
@@ -79,7 +79,7 @@ test("the table is plain to read for whoever has SQLite and nothing of ours", as
   ]);
 });
 
-test("sums are exact to the last of 63 bits, and one more is refused with nothing written", async (context) => {
+test("sums are exact to the last of 63 bits, and refused beyond", async (context) => {
   const path = makePath(context);
   const [first] = makeTrades(1) as [Trade];
   const trade = { ...first, id: 1n, timestampNs: 5n, price: 1n, quantity: i64Max - 1n };

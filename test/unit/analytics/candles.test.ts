@@ -70,7 +70,7 @@ test("a candle is what its definition says of the trades of its minute", () => {
   );
 });
 
-test("trades rolled up in any batches, merged in any order, give the candles of all at once", () => {
+test("batches rolled up and merged in any order equal all trades at once", () => {
   const cut = fc.array(fc.nat(4), { minLength: 30, maxLength: 30 });
   fc.assert(
     fc.property(trades, cut, fc.infiniteStream(fc.nat()), (list, parts, picks) => {

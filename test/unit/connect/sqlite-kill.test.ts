@@ -34,7 +34,7 @@ function readTables(filePath: string): Record<string, unknown[][]> {
 }
 
 for (const room of ["ledger", "candles"]) {
-  test(`G5: ${room} that was killed between writing and committing, again and again, ends with the rows of a run without a kill`, async (context) => {
+  test(`G5: ${room} killed before commits ends with the rows of a run without`, async (context) => {
     const directory = makeDirectory(context);
     const undisturbed = path.join(directory, "undisturbed.sqlite");
     const killed = path.join(directory, "killed.sqlite");

@@ -59,7 +59,7 @@ test("rows and position are committed together, and found again", async (context
   assert.deepEqual(seenIds(path), [3n, 7n, 8n, 9n]);
 });
 
-test("a commit is on the disk: full synchronisation, a write-ahead log, keys enforced", async (context) => {
+test("a commit is on the disk: full synchronisation, a write-ahead log", async (context) => {
   const settings: unknown[] = [];
   await using sink = openSink(makePath(context), {
     schema: "",
@@ -74,7 +74,7 @@ test("a commit is on the disk: full synchronisation, a write-ahead log, keys enf
   assert.deepEqual(settings, [2n, "wal", 1n]);
 });
 
-test("a batch that does not follow the position is refused, and nothing of it is written", async (context) => {
+test("a batch that does not follow the position is refused whole", async (context) => {
   const path = makePath(context);
   await using sink = openSink(path);
   await sink.apply(chain(0n, 1n, 5n), noRepair);
@@ -96,7 +96,7 @@ test("a batch that does not follow the position is refused, and nothing of it is
   await sink.apply(chain(5n, 6n), noRepair);
 });
 
-test("a room that throws has written nothing, and the next batch finds the sink in order", async (context) => {
+test("a room that throws has written nothing, and the sink goes on", async (context) => {
   const path = makePath(context);
   let reason: Error | undefined;
   await using sink = openSink(path, {
@@ -169,7 +169,7 @@ test("the largest id of 63 bits is kept exactly, and a larger one refused", asyn
   assert.deepEqual(seenIds(path), [i64Max - 1n, i64Max]);
 });
 
-test("a reader sees whole commits only, does not stop the writer, and cannot write", async (context) => {
+test("a reader sees whole commits, stops no writer, and cannot write", async (context) => {
   const path = makePath(context);
   let seenInside: unknown[] = [];
   await using sink = openSink(path, {
@@ -195,7 +195,7 @@ test("a reader sees whole commits only, does not stop the writer, and cannot wri
   assert.throws(() => reader.exec("DELETE FROM seen"), /readonly/);
 });
 
-test("another writer's transaction is answered with ALREADY_OPEN, and forgotten when it ends", async (context) => {
+test("a file that another is writing to is ALREADY_OPEN until he is done", async (context) => {
   const path = makePath(context);
   await using sink = openSink(path);
   await sink.apply(chain(0n, 1n), noRepair);

@@ -12,7 +12,7 @@ function allowedCores(): string {
   return /^Cpus_allowed_list:\s*(.*)$/m.exec(status)?.[1] ?? "";
 }
 
-test("a pinned thread keeps to its core, and the others of its process go where they did", async () => {
+test("a pinned thread keeps to its core, and binds no other thread", async () => {
   const before = allowedCores();
   const [first = "", last = first] = before.split(/[-,]/).filter(Boolean);
   for (const core of new Set([first, last])) {

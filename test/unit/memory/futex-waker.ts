@@ -1,4 +1,4 @@
-/** Child of futex.test.ts: on a line of input, changes the first word and wakes who sleeps on it. */
+/** Child of futex.test.ts: on input, changes the first word and wakes who sleeps on it. */
 import fs from "node:fs";
 import { futexWake } from "../../../src/memory/futex.ts";
 import { mapFile } from "../../../src/memory/mapping.ts";

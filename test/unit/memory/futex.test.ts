@@ -54,7 +54,7 @@ test("a process that sleeps on a word is woken by another", async (context) => {
   assert.deepEqual(await ended, [0, null]);
 });
 
-test("the event loop stays free while another process is awaited, and its wake-up arrives", async (context) => {
+test("the event loop stays free while another process is awaited", async (context) => {
   const { filePath, address, words } = makeWord(context);
   const waker = start(context, "futex-waker.ts", filePath);
   assert.equal(await firstLine(waker), "ready");
@@ -77,7 +77,7 @@ test("a word that has changed already is not slept on", async (context) => {
   futexWait(address + 4n, 1, foreverMs);
 });
 
-test("everybody who sleeps on a word is woken, and nobody who sleeps on its neighbour", async (context) => {
+test("everybody who sleeps on a word is woken, and nobody next to it", async (context) => {
   const { address, words } = makeWord(context);
   let neighbourAwake = false;
   const neighbour = futexWaitAsync(address + 4n, 0, foreverMs).then(

@@ -38,7 +38,7 @@ test("what one process writes, another sees, and the other way round", (context)
   mapping.unmap();
 });
 
-test("a file is created whole: filled, of its full size, and with room for all of it", (context) => {
+test("a file is created whole: filled, and with room for all of it", (context) => {
   const directory = makeDirectory(context);
   const filePath = path.join(directory, "whole");
   const created = createMappedFile(
@@ -84,7 +84,7 @@ test("a creator that fails leaves nothing behind", (context) => {
   assert.deepEqual(fs.readdirSync(directory), []);
 });
 
-test("of racing creators in two processes and three threads exactly one wins, and nobody sees a file half-made", async (context) => {
+test("of racing creators one wins, and nobody sees a file half-made", async (context) => {
   const directory = makeDirectory(context);
   const wordsPath = path.join(directory, "words");
   createMappedFile(wordsPath, 4 * (rounds + 2), () => undefined, { durable: false });
@@ -111,7 +111,7 @@ test("a file that is cut off is refused before anybody reads past its end", (con
   assert.equal(mapFile(filePath, 4095).buffer.byteLength, 4095);
 });
 
-test("stale views are empty once the memory is given back, and giving it back twice is harmless", (context) => {
+test("stale views are empty once the memory is given back", (context) => {
   const filePath = path.join(makeDirectory(context), "stale");
   createMappedFile(filePath, 4096, () => undefined, { durable: false });
   const mapping = mapFile(filePath, 4096);

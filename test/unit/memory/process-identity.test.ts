@@ -41,7 +41,7 @@ test("this process is alive and names itself the same way every time", () => {
   assert.deepEqual(identifySelf(), self);
 });
 
-test("a killed child is dead, before its parent has taken note of it and after", async (context) => {
+test("a killed child is dead, as a zombie and after", async (context) => {
   const child = startSleeper(context);
   await once(child, "spawn");
   const identity = identify(child);

@@ -41,7 +41,7 @@ async function audit(
   return await auditLedger({ database, trades, afterId });
 }
 
-test("a ledger of exactly these trades passes, whether they come at once or as they like", async (context) => {
+test("a ledger of exactly these trades passes, however they arrive", async (context) => {
   const trades = makeTrades(1500);
   const path = await makeLedger(context, trades);
   const result = await audit(path, trades);
@@ -124,7 +124,7 @@ for (const [what, sql] of [
   });
 }
 
-test("a balance that is not the sum of its postings is found, and so is one that is missing", async (context) => {
+test("a balance that is wrong, missing or made up is found", async (context) => {
   const trades = makeTrades(100);
   const wrong = await makeLedger(context, trades);
   tamper(wrong, "UPDATE balances SET amount = amount + 1 WHERE account = 3 AND asset = 'BTC'");
@@ -143,7 +143,7 @@ test("a balance that is not the sum of its postings is found, and so is one that
   assert.deepEqual([extra.balancesWrong, extra.conserved, extra.passed], [1, false, false]);
 });
 
-test("a deposit that only one side knows of breaks the conservation of its asset", async (context) => {
+test("a deposit that only one side knows of breaks conservation", async (context) => {
   const trades = makeTrades(100);
   const path = await makeLedger(context, trades);
   tamper(path, "UPDATE postings SET amount = amount + 5 WHERE entry = -4 AND leg = 2");
@@ -168,7 +168,7 @@ test("a deposit into another account than its entry names is no deposit", async 
   assert.ok(!result.passed);
 });
 
-test("trades that were trimmed away are not held against the ledger, and not proven either", async (context) => {
+test("trades that were trimmed away are neither held against it nor proven", async (context) => {
   const trades = makeTrades(40);
   const path = await makeLedger(context, trades);
   const afterId = trades[24]?.id ?? 0n;
@@ -197,7 +197,7 @@ test("an audit sees one moment, however much is settled while it reads", async (
   assert.deepEqual([after.passed, after.settled], [true, 200]);
 });
 
-test("an audit cannot be made of trades out of order, nor of a file without a ledger", async (context) => {
+test("trades out of order, or a file without a ledger, are no audit", async (context) => {
   const trades = makeTrades(3);
   const path = await makeLedger(context, trades);
   using database = openSqliteReader(path);

@@ -94,7 +94,7 @@ test("a trade becomes four legs, behind the deposits of the two who made it", as
   ]);
 });
 
-test("the ledger is the same in whatever batches the trades come, and the one of plain arithmetic", async (context) => {
+test("the ledger is the one of plain arithmetic, however batched", async (context) => {
   const trades = makeTrades(300);
   const expected = expectedBalances(trades).map(({ account, asset, amount }) => [
     account,
@@ -144,7 +144,7 @@ test("a deposit is made once, by the first trade that names the account", async 
   );
 });
 
-test("a batch that is rolled back leaves no deposit and no posting to the next", async (context) => {
+test("a batch that is rolled back leaves nothing to the next", async (context) => {
   const path = makePath(context);
   const other = makePath(context);
   const trades = makeTrades(20);
@@ -162,7 +162,7 @@ test("a batch that is rolled back leaves no deposit and no posting to the next",
   assert.deepEqual(balancesIn(path), balancesIn(other));
 });
 
-test("amounts are exact to the last of 63 bits, and one more is refused with nothing written", async (context) => {
+test("amounts are exact to the last of 63 bits, and refused beyond", async (context) => {
   const path = makePath(context);
   const [first] = makeTrades(1) as [Trade];
   const trade: Trade = { ...first, id: 1n, buyer: 1n, seller: 2n, price: 1n, quantity: i64Max };
