@@ -18,6 +18,7 @@ export interface Link {
 /** Position of a reader that has delivered nothing. */
 export const beginning = 0n;
 
+/** Where a message stands behind what was delivered: see `follow`. */
 export type Placement = "next" | "duplicate" | "gap" | "broken";
 
 /**

@@ -44,6 +44,7 @@ const adviceByCode = {
   CLOSED: "stop",
 } as const satisfies Record<string, Advice>;
 
+/** The stable codes; each has one advice. */
 export type ErrorCode = keyof typeof adviceByCode;
 
 /** Every code with its advice, in the order of the table above. */

@@ -8,6 +8,7 @@ export interface Random {
   below(bound: number): number;
 }
 
+/** The numbers of a seed, which is taken modulo 2^32. */
 export function seededRandom(seed: number): Random {
   let state = mix(seed) || 1;
   return {

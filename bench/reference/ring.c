@@ -43,7 +43,8 @@ static uint8_t *claim(Channel *c, uint32_t length) {
   uint32_t units = 2 + ((length + 7) >> 3), start = c->head, rest = c->capacity - (start & c->mask);
   uint32_t padding = units > rest ? rest : 0, end = start + padding + units;
   if ((int32_t)(end - c->limit) > 0) {
-    c->limit = (uint32_t)atomic_load_explicit(&c->words[POSITION], memory_order_acquire) + c->capacity;
+    int32_t position = atomic_load_explicit(&c->words[POSITION], memory_order_acquire);
+    c->limit = (uint32_t)position + c->capacity;
     if ((int32_t)(end - c->limit) > 0) return NULL;
   }
   if (padding) {

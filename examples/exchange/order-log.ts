@@ -1,7 +1,7 @@
 /**
  * A recorded order-by-order log, one event a line:
  *
- *   1430438404518 order_created {"price": "236.47", "amount": "2.00000000", "id": 65595247, "order_type": 0}
+ *   1430438404518 order_created {"id": 65595247, "order_type": 0, "price": "236.47", "amount": "2"}
  *
  * received milliseconds, kind, JSON. `order_type` is 0 for buy, 1 for sell. Created, changed and
  * deleted orders become new, amend and cancel; `trade` and `order_book` lines, what the recorded

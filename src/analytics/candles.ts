@@ -26,6 +26,7 @@ export interface Candle {
   readonly closeId: bigint;
 }
 
+/** Length of a candle in nanoseconds. */
 export const candleNs = 60_000_000_000n;
 
 /** Beginning of the minute that a moment lies in. */

@@ -37,7 +37,7 @@ export interface Bus extends Disposable {
   close(): void;
 }
 
-/** Opens the bus for one service of the configuration; channels are made and mapped on first use. */
+/** Opens the bus for one service; channels are made and mapped on first use. */
 export function openBus(options: BusOptions, { service }: { service: string }): Bus {
   fs.mkdirSync(options.directory, { recursive: true, mode: 0o700 });
   const files = new Map<string, ChannelFile>();

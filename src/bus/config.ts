@@ -22,6 +22,7 @@ export interface Channel {
   readonly deadConsumer: DeadConsumerPolicy;
 }
 
+/** A checked `[channels]` table, by name. */
 export type Channels = ReadonlyMap<string, Channel>;
 
 const nameExpected = "expected letters, digits, - and _, at most 48";

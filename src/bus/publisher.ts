@@ -302,7 +302,7 @@ export class Publisher {
     return this.lookAtConsumers(end);
   }
 
-  /** A consumer that takes over meanwhile changes the state, and is not evicted for its forebear. */
+  /** Who takes over meanwhile changes the state, and is not evicted for its forebear. */
   private evictTheDead(): void {
     const { deadConsumer, consumers } = this.file.channel;
     if (deadConsumer !== "evict") return;

@@ -110,7 +110,8 @@ function formatBrief(stage: Stage): string {
   const lag = stage.lag === undefined ? "" : ` lag ${formatCount(stage.lag)}`;
   const restarts = stage.restarts === 0 ? "" : ` restarts ${stage.restarts}`;
   const gaps = stage.gapsFilled === 0n ? "" : ` gaps ${formatCount(stage.gapsFilled)}`;
-  return `${stage.name} ${formatCount(stage.done)} (${formatCount(BigInt(Math.round(stage.rate)))}/s${lag}${restarts}${gaps})`;
+  const rate = formatCount(BigInt(Math.round(stage.rate)));
+  return `${stage.name} ${formatCount(stage.done)} (${rate}/s${lag}${restarts}${gaps})`;
 }
 
 function formatCounts(counts: Readonly<Record<string, bigint>>): string {

@@ -46,6 +46,7 @@ export interface Repair {
   readonly messages: number;
 }
 
+/** Of a batch that came as it should. */
 export const noRepair: Repair = { gaps: 0, messages: 0 };
 
 /** Takes messages and remembers how far it came. */

@@ -11,7 +11,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { beginning, follow } from "../chain.ts";
-import { GaplessError, isGaplessError } from "../errors.ts";
+import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
 import { reachedStep } from "../steps.ts";
 import { noRepair, type Archive, type Repair, type Sink, type Source } from "./endpoints.ts";
@@ -179,16 +179,16 @@ function chainBroken(last: bigint, message: Message): GaplessError {
   return new GaplessError(
     "CHAIN_BROKEN",
     `A message does not follow what was delivered: last=${last.toString()}, ` +
-      `id=${message.id.toString()}, prevId=${message.prevId.toString()}. Two streams were mixed, or ` +
-      "the sink belongs to another one.",
+      `id=${message.id.toString()}, prevId=${message.prevId.toString()}. Two streams were mixed, ` +
+      "or the sink belongs to another one.",
   );
 }
 
 function gapNotFilled(last: bigint, throughId: bigint, reason: unknown): GaplessError {
-  const detail = reason instanceof Error ? reason.message : String(reason);
+  const range = `(${last.toString()}, ${throughId.toString()}]`;
   return new GaplessError(
     "GAP_NOT_FILLED",
-    `Messages (${last.toString()}, ${throughId.toString()}] are missing and cannot be had: ${detail}`,
+    `Messages ${range} are missing and cannot be had: ${describeError(reason)}`,
     { cause: reason },
   );
 }

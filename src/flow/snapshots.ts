@@ -22,6 +22,7 @@ const temporaryPattern = /^snapshot-\d{20}\.tmp$/;
 const checksumDigits = 8;
 const kept = 2;
 
+/** A state, and the id of the last message that is in it. */
 export interface Snapshot {
   readonly lastId: bigint;
   readonly state: string;

@@ -16,6 +16,7 @@ import type { Bus } from "../bus/bus.ts";
 import type { Progress } from "./protocol.ts";
 import type { OptionValue } from "./topology.ts";
 
+/** What a service module exports by default. Returning before the run ends counts as a crash. */
 export type Service = (context: ServiceContext) => Promise<void>;
 
 export interface ServiceContext {
@@ -29,7 +30,7 @@ export interface ServiceContext {
   readonly startedAtMs: number;
   /** Aborts when the service is to end at once; what is not acknowledged comes again. */
   readonly signal: AbortSignal;
-  /** Aborts when a service that brings messages in is to bring no more. Downstream needs no word: its input ends. */
+  /** Aborts when a service that brings messages in is to bring no more. Others see the end. */
   readonly drain: AbortSignal;
   /** Where a service listens for those that read its past. */
   socketPath(service: string): string;
@@ -53,6 +54,7 @@ export interface AuditContext {
   readonly options: Readonly<Record<string, OptionValue>>;
 }
 
+/** What an audit found, for a person to read. */
 export interface AuditReport {
   readonly holds: boolean;
   readonly lines: readonly AuditLine[];

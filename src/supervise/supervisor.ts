@@ -23,7 +23,7 @@ export interface RunOptions {
   readonly options: Readonly<Record<string, OptionValue>>;
   readonly dataDirectory: string;
   readonly keepsData: boolean;
-  /** Milliseconds to spread the input over. By default as fast as it goes, or as long as the chaos. */
+  /** Milliseconds to spread the input over. By default as long as the chaos, or not at all. */
   readonly paceMs?: number;
   readonly chaos?: { readonly kills: number; readonly seed: number };
   /** Takes the first abort as a drain; `kill` ends the run without one. */

@@ -10,7 +10,7 @@ import {
   shmLeftovers,
   startExchange,
 } from "../support/exchange.ts";
-import { mountTinyDisk, tinyDiskRefused } from "../unit/memory/tiny-disk.ts";
+import { mountTinyDisk, tinyDiskRefused } from "../support/tiny-disk.ts";
 
 const orders = ["--count", 6000];
 /** Spread over seconds, so that there is a middle to interrupt. */

@@ -51,7 +51,8 @@ test("recorded orders end as they always did, killed or not", { skip: noRecordin
 
 test("a bad line of standard input is named by its number, and left out", async (t) => {
   const line = (id: number, side: number): string =>
-    `1430438404518 order_created {"price": "5.00", "amount": "1.0", "id": ${id}, "order_type": ${side}}`;
+    "1430438404518 order_created " +
+    `{"price": "5.00", "amount": "1.0", "id": ${id}, "order_type": ${side}}`;
   const input = [line(1, 0), "what is this", line(2, 1), line(2, 2), ""].join("\n");
   const { code, output, audit } = await runExchange(
     path.join(makeDataDirectory(t), "run"),

@@ -11,7 +11,7 @@ import {
   type SqliteTables,
 } from "../../../src/connect/sqlite.ts";
 import { noRepair } from "../../../src/flow/endpoints.ts";
-import { mountTinyDisk, tinyDiskRefused } from "../memory/tiny-disk.ts";
+import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
 import { applyAll, i64Max, makeDirectory, makePath, query, tamper, withCode } from "./fixture.ts";
 import type { Batch, Message } from "../../../src/message.ts";
 

@@ -15,7 +15,8 @@ import {
 import { decodeOrder, encodeOrder } from "../../../examples/exchange/order.ts";
 
 const created =
-  '1430438404518 order_created {"price": "236.47", "amount": "2.00000000", "id": 65595247, "order_type": 0}';
+  "1430438404518 order_created " +
+  '{"price": "236.47", "amount": "2.00000000", "id": 65595247, "order_type": 0}';
 
 test("created, changed and deleted orders become new, amend and cancel", () => {
   const order = { kind: "new", id: 65595247n, side: "buy", price: 23647n, quantity: 200_000_000n };

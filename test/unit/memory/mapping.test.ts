@@ -8,7 +8,7 @@ import test, { type TestContext } from "node:test";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import { createMappedFile, mapFile, reserve, syncDirectory } from "../../../src/memory/mapping.ts";
 import { rounds, tornWord, winsWord } from "./racing-words.ts";
-import { mountTinyDisk, tinyDiskRefused } from "./tiny-disk.ts";
+import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
 
 const mebibyte = 1024 * 1024;
 
