@@ -105,7 +105,7 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
   if (result.wasDrained) display.note("Drained: the audit is of what came in until then.");
   if (result.audit === undefined) return;
   process.stdout.write(formatAudit(result.audit));
-  process.stdout.write(`data      ${dataDirectory}\n`);
+  process.stdout.write(`\ndata in ${path.relative(process.cwd(), dataDirectory)}\n`);
   if (!result.audit.holds) process.exitCode = exitAuditFailed;
 }
 
