@@ -112,10 +112,12 @@ export async function pump(options: PumpOptions): Promise<bigint> {
    */
   const catchUp = async (isEnd: boolean): Promise<boolean> => {
     let answered = true;
+    // Not what another archive has just told: that, too, has until the next silence to come.
+    const dueId = expectedId;
     for (const archive of archives) {
       try {
         const maxId = (await archive.bounds())?.maxId ?? beginning;
-        const throughId = isEnd ? maxId : expectedId;
+        const throughId = isEnd ? maxId : dueId;
         if (throughId > last) await fill(throughId);
         if (maxId > expectedId) expectedId = maxId;
       } catch (error) {

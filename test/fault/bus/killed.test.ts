@@ -130,7 +130,7 @@ test("G3: a producer killed at any moment goes on after its last message, withou
   const worker = startWorker(t, produceTask(directory, { last }));
   while (!subscriber.ended) {
     takeAll(subscriber, numbers);
-    if (!subscriber.ended) await subscriber.wait(100, never);
+    await subscriber.wait(100, never);
   }
   await worker.told("ended");
   assert.equal(numbers.length, last);

@@ -79,7 +79,7 @@ export class MemorySource implements Source {
 
   /** Whether nothing would be delivered again. */
   get isSettled(): boolean {
-    return this.settled === this.items.length;
+    return this.items.slice(this.settled).every((item) => item === null);
   }
 }
 

@@ -256,20 +256,33 @@ test("what the sink throws goes to the caller, and nothing is acknowledged", asy
   assert.deepEqual(source.acknowledged, []);
 });
 
-test("a silence is when an archive is asked for what nobody delivered", async () => {
-  const stream = countedStream(6);
+test("what an archive has since the last silence, and nobody delivered, is fetched in the next", async () => {
+  const stream = countedStream(7);
   const archive = new MemoryArchive(stream.slice(0, 4));
+  const other = new MemoryArchive(stream.slice(0, 3));
   const empty = new MemoryArchive([]);
-  const { sink } = await run([batchOf(stream.slice(0, 2)), null, batchOf(stream.slice(1))], {
-    archives: [empty, archive],
-  });
+  const { sink } = await run(
+    [
+      batchOf(stream.slice(0, 2)),
+      null,
+      batchOf(stream.slice(2, 3)),
+      null,
+      null,
+      batchOf(stream.slice(1)),
+    ],
+    { archives: [empty, archive, other] },
+  );
   assert.deepEqual(sink.rows, stream);
-  assert.deepEqual(sink.batches, [
-    [1n, 2n],
-    [3n, 4n],
-    [5n, 6n],
-  ]);
-  assert.deepEqual(sink.repairs[1], { gaps: 1, messages: 2 });
+  assert.deepEqual(sink.batches, [[1n, 2n], [3n], [4n], [5n, 6n, 7n]]);
+  assert.deepEqual(sink.repairs[2], { gaps: 1, messages: 1 });
+});
+
+test("what comes between two silences is not fetched", async () => {
+  const stream = countedStream(4);
+  const archive = new MemoryArchive(stream);
+  const { sink } = await run([null, batchOf(stream.slice(0, 4)), null], { archives: [archive] });
+  assert.deepEqual(sink.batches, [[1n, 2n, 3n, 4n]]);
+  assert.deepEqual(archive.reads, []);
 });
 
 test("an archive that does not answer in a silence is asked in the next one", async () => {
@@ -277,12 +290,12 @@ test("an archive that does not answer in a silence is asked in the next one", as
   const archive = new MemoryArchive(stream);
   archive.failures = ["PEER_UNAVAILABLE", "PEER_UNAVAILABLE"];
   const asked: number[] = [];
-  const { sink } = await run([null, null, null, batchOf(stream.slice(0, 1))], {
+  const { sink } = await run([null, null, null, null, batchOf(stream.slice(0, 1))], {
     archives: [archive],
     onProgress: () => asked.push(archive.boundsAsked),
   });
   assert.deepEqual(sink.rows, stream);
-  assert.deepEqual(asked, [3]);
+  assert.deepEqual(asked, [4]);
 });
 
 test("at the end of the stream the archives are asked for the rest, and waited for", async () => {
@@ -405,6 +418,7 @@ test("G5: a crash at any one moment of a run with a gap, duplicates and a lost e
   const items = [
     batchOf(stream.slice(0, 2)),
     batchOf([...stream.slice(1, 2), ...stream.slice(4, 6)]),
+    null,
     null,
     batchOf(stream.slice(5, 7)),
   ];
