@@ -230,7 +230,7 @@ export class Subscriber {
     return tail;
   }
 
-  /** Where records that begin at `position` have to end: at the tail, or before it with the ring. */
+  /** Where records that begin at `position` have to end: at the tail, or with the ring. */
   private endOfRun(position: number, tail: number): number {
     const rest = this.capacity - (position & this.mask);
     return (tail - position) >>> 0 < rest ? tail : (position + rest) | 0;

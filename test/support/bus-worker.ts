@@ -41,7 +41,7 @@ export interface StayTask extends TaskBase {
   readonly end: "publisher" | "subscriber";
 }
 
-/** Opens the channels in the directories in turn, each at its time, and tells of what went wrong. */
+/** Opens the channels of the directories in turn, each at its time, and tells what went wrong. */
 export interface RaceTask extends TaskBase {
   readonly kind: "race";
   readonly service: string;

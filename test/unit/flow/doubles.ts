@@ -35,7 +35,7 @@ export class Crash extends Error {}
 export type Moment = (what: string) => void;
 const calmly: Moment = () => undefined;
 
-/** Delivers what it is given; what was delivered and not acknowledged comes again after a restart. */
+/** Delivers what it is given; what was not acknowledged comes again after a restart. */
 export class MemorySource implements Source {
   readonly acknowledged: bigint[] = [];
   private readonly items: (Batch | null)[];

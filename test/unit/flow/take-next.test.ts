@@ -43,7 +43,7 @@ test("what is fresh follows without a hole, and only duplicates are left out bef
       }
       const before = list.slice(0, list.length - later.length);
       assert.deepEqual(later, list.slice(before.length));
-      // Those before the gap are fresh or duplicates of what came earlier, in the order of the list.
+      // Those before the gap are fresh or duplicates of earlier ones, in the order of the list.
       let index = 0;
       let reached = from;
       for (const message of before) {
