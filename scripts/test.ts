@@ -1,9 +1,4 @@
-/**
- * Runs all tests, or those whose files are given, and ends with what did not run and why.
- *
- * With CI=true a test that lacks its server is a failure; one that lacks recorded data, which no
- * machine but ours has, is not.
- */
+/** Runs all tests, or those whose files are given, and ends with what did not run and why. */
 import { spec } from "node:test/reporters";
 import { run } from "node:test";
 import fs from "node:fs";

@@ -13,7 +13,7 @@ import { openQueue } from "gapless/queue";
 import { auditLedger } from "gapless/settlement";
 import type { Audit, AuditLine } from "gapless/supervise";
 import { Book } from "./book.ts";
-import { market } from "./market.ts";
+import { market, openingBalance } from "./market.ts";
 import { stream } from "./trade-sink.ts";
 
 const batchMax = 4096;
@@ -26,7 +26,11 @@ const audit: Audit = async (context) => {
   using candles = openSqliteReader(path.join(context.dataDirectory("analytics"), "candles.sqlite"));
 
   const matching = await auditMatching(journal, trades);
-  const settled = await auditLedger({ database: ledger, trades: decoded(trades) });
+  const settled = await auditLedger({
+    database: ledger,
+    trades: decoded(trades),
+    openingBalance,
+  });
   const analysed = await auditCandles({ database: candles, trades: decoded(trades) });
   const fed = context.progress.get("feed");
   const engineCounts = context.progress.get("matching-engine")?.counts ?? {};

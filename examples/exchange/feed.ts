@@ -13,7 +13,7 @@ import { readOrderLog, type LogLine } from "./order-log.ts";
 import { encodeOrder } from "./order.ts";
 
 const batchMax = 256;
-const malformedShown = 10;
+const malformedShown = 1000;
 
 const run: Service = async (context) => {
   const publisher = context.bus.publisher("orders");
@@ -42,7 +42,7 @@ const run: Service = async (context) => {
   };
 
   for await (const line of inputOf(context)) {
-    if (context.drain.aborted) break;
+    if (context.drain.aborted || context.signal.aborted) break;
     lineNumber++;
     if (line === null) {
       other++;
@@ -59,6 +59,7 @@ const run: Service = async (context) => {
       if (batch.length === batchMax) await publish();
     }
   }
+  if (context.signal.aborted) return;
   await publish();
   publisher.finish();
   if (malformed > malformedShown) context.log(`${malformed.toString()} lines are malformed in all`);

@@ -43,8 +43,13 @@ const run: Service = async (context) => {
   const publisher = context.bus.publisher("trades");
   const subscriber = context.bus.subscriber("orders");
 
-  const stored = readSnapshot(snapshots, (text) => context.log(text));
-  const book = new Book(stored === undefined ? undefined : (JSON.parse(stored.state) as BookState));
+  const stored = readSnapshot(
+    snapshots,
+    ({ lastId, state }) =>
+      lastId <= journal.durableId && BigInt(parseState(state).lastTrade) <= trades.lastId,
+    (text) => context.log(text),
+  );
+  const book = new Book(stored === undefined ? undefined : parseState(stored.state));
   await recover(book, journal, trades, context);
   await publishMissing(publisher, trades, signal);
   context.ready();
@@ -63,7 +68,9 @@ const run: Service = async (context) => {
     async apply(batch) {
       journal.append(batch);
       const durable = journal.flush();
-      const made = batch.flatMap((order) => book.apply(order));
+      const known = trades.lastId;
+      // Orders that come again after the journal was lost make trades that are there already.
+      const made = batch.flatMap((order) => book.apply(order)).filter(({ id }) => id > known);
       await durable;
       await trades.append(made);
       await publishMessages(publisher, made, signal);
@@ -81,6 +88,10 @@ const run: Service = async (context) => {
 };
 
 export default run;
+
+function parseState(state: string): BookState {
+  return JSON.parse(state) as BookState;
+}
 
 /** Brings the book to the end of the journal, and the buffer to the last trade of the book. */
 async function recover(

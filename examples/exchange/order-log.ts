@@ -35,11 +35,13 @@ const kindByEvent: Readonly<Record<string, Order["kind"] | null>> = {
 
 /** The lines of a log file, decompressed by what its first bytes say it is. */
 export async function* readOrderLog(file: string): AsyncGenerator<LogLine> {
-  const input = openDecompressed(file);
+  const { input, ended } = openDecompressed(file);
   try {
     for await (const line of readline.createInterface({ input, crlfDelay: Infinity })) {
       yield parseLine(line);
     }
+    // The end of what a program writes is not its success: xz says that with its exit code.
+    await ended;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new GaplessError("INPUT_MALFORMED", `${file} cannot be read to its end: ${reason}.`, {
@@ -87,32 +89,46 @@ export function parseDecimal(value: unknown, scale: number): bigint | undefined 
   return units <= BigInt(Number.MAX_SAFE_INTEGER) ? units : undefined;
 }
 
-function openDecompressed(file: string): Readable {
+interface DecompressedLog {
+  readonly input: Readable;
+  /** Rejects where what came is not all there is. */
+  readonly ended: Promise<void>;
+}
+
+function openDecompressed(file: string): DecompressedLog {
   const fd = fs.openSync(file, "r");
   const magic = Buffer.alloc(6);
   fs.readSync(fd, magic, 0, magic.length, 0);
   fs.closeSync(fd);
   const starts = (hex: string): boolean => magic.toString("hex").startsWith(hex);
+  if (starts("fd377a585a00")) return runXz(file);
   const bytes = fs.createReadStream(file);
   if (starts("1f8b")) return through(bytes, zlib.createGunzip());
   if (starts("28b52ffd")) return through(bytes, zlib.createZstdDecompress());
-  if (!starts("fd377a585a00")) return bytes;
-  bytes.destroy();
+  return { input: bytes, ended: Promise.resolve() };
+}
+
+function runXz(file: string): DecompressedLog {
   const xz = spawn("xz", ["--decompress", "--stdout", file], { stdio: ["ignore", "pipe", "pipe"] });
   let complaint = "";
   xz.stderr.setEncoding("utf8").on("data", (text: string) => (complaint += text));
-  xz.on("error", () => {
-    const missing = "the program xz is needed: install xz-utils, or decompress the file first";
-    xz.stdout.destroy(new Error(missing));
+  const ended = new Promise<void>((resolve, reject) => {
+    xz.on("error", () => {
+      reject(new Error("the program xz is needed: install xz-utils, or decompress the file first"));
+    });
+    xz.on("close", (code) => {
+      if (code === 0) resolve();
+      else reject(new Error(complaint.trim() || `xz ended with code ${code ?? "none"}`));
+    });
   });
-  xz.on("exit", (code) => {
-    if (code !== 0) xz.stdout.destroy(new Error(complaint.trim()));
-  });
-  return xz.stdout;
+  // A reader that stops early does not ask how it ended.
+  ended.catch(() => undefined);
+  return { input: xz.stdout, ended };
 }
 
-function through(source: Readable, transform: zlib.Gunzip | zlib.ZstdDecompress): Readable {
+function through(source: Readable, transform: zlib.Gunzip | zlib.ZstdDecompress): DecompressedLog {
+  const ended = pipeline(source, transform);
   // The transform itself passes the error on to whoever reads it.
-  pipeline(source, transform).catch(() => undefined);
-  return transform;
+  ended.catch(() => undefined);
+  return { input: transform, ended: Promise.resolve() };
 }

@@ -48,12 +48,14 @@ export function openConnection(socketPath: string, timeoutMs: number): PeerConne
   };
 }
 
+/** What asking again does not change, and what says when to ask again. */
+const decidedCodes = ["DATA_TRIMMED", "DATA_NOT_YET_AVAILABLE", "STORAGE_CORRUPT"] as const;
+
 function peerError(error: unknown, socketPath: string): GaplessError {
   const { metadata, rawMessage } = ConnectError.from(error);
   const code = metadata.get(codeTrailer);
-  if (code === "DATA_TRIMMED" || code === "DATA_NOT_YET_AVAILABLE") {
-    return new GaplessError(code, rawMessage, { cause: error });
-  }
+  const decided = decidedCodes.find((known) => known === code);
+  if (decided !== undefined) return new GaplessError(decided, rawMessage, { cause: error });
   return new GaplessError(
     "PEER_UNAVAILABLE",
     `The peer at ${socketPath} does not answer: ${rawMessage}.`,

@@ -55,5 +55,6 @@ async function answer<Result>(result: Promise<Result>): Promise<Result> {
 const statusByCode: Partial<Record<ErrorCode, Code>> = {
   DATA_TRIMMED: Code.NotFound,
   DATA_NOT_YET_AVAILABLE: Code.OutOfRange,
+  STORAGE_CORRUPT: Code.DataLoss,
   CONFIG_INVALID: Code.InvalidArgument,
 };

@@ -39,6 +39,8 @@ export function openDisplay(title: string): Display {
   };
   const clear = (): void => {
     if (shownLines === 0) return;
+    // What a terminal echoes of a Ctrl-C has moved the cursor along its line.
+    readline.cursorTo(output, 0);
     readline.moveCursor(output, 0, -shownLines);
     readline.clearScreenDown(output);
     shownLines = 0;

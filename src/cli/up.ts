@@ -60,6 +60,7 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
   const dataDirectory =
     flags.data === undefined ? topology.dataDirectory : path.resolve(callerDirectory(), flags.data);
   const given = parseOptions(topology, words);
+  const input = { ...given };
   const kept = await keepStandardInput(topology, given);
   const chaos =
     flags.chaos === undefined
@@ -78,6 +79,8 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
     }
   };
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  // Nobody reads on: what is under way is finished all the same.
+  process.stdout.on("error", () => drain.abort());
 
   let result: RunResult;
   try {
@@ -85,6 +88,7 @@ async function runUp(file: string, words: string[], flags: UpFlags): Promise<voi
       display.note(`chaos: ${chaos.kills} kills, --chaos-seed ${chaos.seed}`);
     result = await runTopology(topology, {
       options: given,
+      input,
       dataDirectory,
       keepsData: topology.keepsData || flags.resume === true,
       ...(flags.duration === undefined ? {} : { paceMs: flags.duration * 1000 }),
@@ -153,7 +157,9 @@ function parseOption(option: OptionEntry, text: string | undefined): OptionValue
     case "file": {
       if (text === standardInput) return text;
       const file = path.resolve(callerDirectory(), text);
-      if (!fs.existsSync(file)) throw wrong(flag, `expected a file, found none at ${file}`);
+      if (fs.statSync(file, { throwIfNoEntry: false })?.isFile() !== true) {
+        throw wrong(flag, `expected a file, found none at ${file}`);
+      }
       return file;
     }
   }

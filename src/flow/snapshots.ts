@@ -13,6 +13,7 @@ import fs from "node:fs";
 import path from "node:path";
 import zlib from "node:zlib";
 import { syncDirectory } from "../memory/mapping.ts";
+import { storageFailed } from "../queue/storage-errors.ts";
 import { reachedStep } from "../steps.ts";
 
 const prefix = "snapshot-";
@@ -28,11 +29,19 @@ export interface Snapshot {
   readonly state: string;
 }
 
-/** Keeps a state; returns when it is durable. The directory must exist. */
+/**
+ * Keeps a state; returns when it is durable. The directory must exist.
+ *
+ * @throws GaplessError STORAGE_FULL; the snapshots before it are untouched.
+ */
 export function writeSnapshot(directory: string, { lastId, state }: Snapshot): void {
   const file = path.join(directory, prefix + lastId.toString().padStart(idDigits, "0"));
   const temporary = `${file}.tmp`;
-  fs.writeFileSync(temporary, checksum(state) + state, { flush: true });
+  try {
+    fs.writeFileSync(temporary, checksum(state) + state, { flush: true });
+  } catch (error) {
+    throw storageFailed(`writing ${temporary}`, error);
+  }
   reachedStep("snapshot.written");
   fs.renameSync(temporary, file);
   syncDirectory(directory);
@@ -44,18 +53,26 @@ export function writeSnapshot(directory: string, { lastId, state }: Snapshot): v
   }
 }
 
-/** The newest state that reads back; undefined where none does. */
+/**
+ * The newest state that reads back and that `isUsable` takes; undefined where there is none. A
+ * state is of no use where the journal or the store behind it does not reach as far: they may
+ * have been moved away, and are made anew from the beginning.
+ */
 export function readSnapshot(
   directory: string,
+  isUsable: (snapshot: Snapshot) => boolean,
   warn: (text: string) => void,
 ): Snapshot | undefined {
   for (const name of listSnapshots(directory)) {
     const text = fs.readFileSync(path.join(directory, name), "utf8");
     const state = text.slice(checksumDigits);
     if (text.slice(0, checksumDigits) === checksum(state)) {
-      return { lastId: BigInt(name.slice(prefix.length)), state };
+      const snapshot = { lastId: BigInt(name.slice(prefix.length)), state };
+      if (isUsable(snapshot)) return snapshot;
+      warn(`${name} is ahead of what is stored; going on from the one before it`);
+    } else {
+      warn(`${name} is damaged; going on from the one before it`);
     }
-    warn(`${name} is damaged; going on from the one before it`);
   }
   return undefined;
 }

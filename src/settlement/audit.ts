@@ -10,7 +10,14 @@ import { GaplessError } from "../errors.ts";
 import { addTo, amountsOf, type Amounts, type Book } from "./book.ts";
 import { readMarket } from "./ledger-market.ts";
 import { readBalances, readEntries, type Balance, type Entry } from "./ledger-scan.ts";
-import { externalAccount, openingEntry, postingsFor, type Posting } from "./postings.ts";
+import {
+  externalAccount,
+  openingEntry,
+  openingPostings,
+  postingsFor,
+  type OpeningBalance,
+  type Posting,
+} from "./postings.ts";
 import type { DatabaseSync } from "node:sqlite";
 import type { Trade } from "../trade.ts";
 
@@ -19,6 +26,8 @@ export interface LedgerAuditOptions {
   readonly database: DatabaseSync;
   /** What was really traded, ascending by id. A trade that has yet to be settled counts as lost. */
   readonly trades: Iterable<Trade> | AsyncIterable<Trade>;
+  /** What each account should have brought; not compared where it is not given. */
+  readonly openingBalance?: OpeningBalance;
   /** Trades through this id are no longer to be had and their entries not compared. 0n if none. */
   readonly afterId?: bigint;
 }
@@ -148,7 +157,7 @@ async function compareEntries(
   sums: Book,
   find: (finding: string) => void,
 ): Promise<Compared> {
-  const { database, trades, afterId = 0n } = options;
+  const { database, trades, openingBalance, afterId = 0n } = options;
   const market = readMarket(database);
   const compared: Compared = {
     settled: 0,
@@ -179,7 +188,8 @@ async function compareEntries(
 
   let entry = next();
   for (; entry !== undefined && entry.id < 0n; entry = next()) {
-    if (!addDeposit(entry, compared.deposits)) {
+    const isRight = addDeposit(entry, compared.deposits) && isAsPromised(entry, openingBalance);
+    if (!isRight) {
       compared.duplicated++;
       find(`Entry ${entry.id.toString()} is no opening deposit.`);
     }
@@ -228,6 +238,13 @@ function isEqual(entry: Entry, postings: readonly Posting[]): boolean {
       );
     })
   );
+}
+
+/** Whether a deposit is the one that the account was to bring. */
+function isAsPromised(entry: Entry, openingBalance: OpeningBalance | undefined): boolean {
+  if (openingBalance === undefined) return true;
+  const account = -1n - entry.id;
+  return isEqual(entry, openingPostings(account, openingBalance(account)));
 }
 
 /** Adds up what the user of an opening entry brought; false where another account is in it. */

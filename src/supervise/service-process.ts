@@ -88,7 +88,10 @@ async function importService(module: string): Promise<Service> {
   return loaded.default as Service;
 }
 
+let isBegun = false;
+
 async function begin(start: ServiceStart): Promise<void> {
+  isBegun = true;
   try {
     await main(start);
   } catch (error) {
@@ -114,11 +117,13 @@ async function begin(start: ServiceStart): Promise<void> {
 process.on("message", (message: ToService) => {
   if (message.type === "start") void begin(message.start);
   else if (message.type === "drain") drain.abort();
-  else stop.abort();
+  else if (isBegun) stop.abort();
+  else process.exit();
 });
 // Without its supervisor a service has nobody to restart its neighbours: it ends at once, as by a
 // kill, and a later run goes on from what is durable.
 process.on("disconnect", () => process.exit(1));
-// Ctrl-C reaches the whole process group; it is the supervisor's to answer.
-process.on("SIGINT", () => undefined);
-process.on("SIGTERM", () => stop.abort());
+if (!process.connected) process.exit(1);
+// A terminal, or who stops a whole group, signals every process of it: it is the supervisor's to
+// answer, and it will say what to do.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);

@@ -64,6 +64,8 @@ export class SupervisedService {
     this.hasProgressed = false;
     const child = fork(processModule, [this.entry.module], {
       serialization: "advanced",
+      // In a session of its own: a terminal's Ctrl-C is the supervisor's alone to answer.
+      detached: true,
       // A service that comes back loads what was compiled before: half the time.
       env: { NODE_COMPILE_CACHE: path.join(os.tmpdir(), "node-compile-cache"), ...process.env },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
@@ -77,7 +79,11 @@ export class SupervisedService {
     child.on("message", (message: FromService) => {
       if (child === this.child) this.receive(message);
     });
-    child.on("error", (error) => this.events.log(error.message));
+    child.on("error", (error) => {
+      this.events.log(error.message);
+      // A process that never was does not exit either.
+      if (child.pid === undefined && child === this.child) this.ended(null, null);
+    });
     child.on("exit", (code, signal) => {
       if (child === this.child) this.ended(code, signal);
     });

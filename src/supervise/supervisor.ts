@@ -21,6 +21,8 @@ const pollIntervalMs = 2;
 
 export interface RunOptions {
   readonly options: Readonly<Record<string, OptionValue>>;
+  /** What decides whether two runs are about the same; by default the options. */
+  readonly input?: Readonly<Record<string, OptionValue>>;
   readonly dataDirectory: string;
   readonly keepsData: boolean;
   /** Milliseconds to spread the input over. By default as long as the chaos, or not at all. */
@@ -54,7 +56,12 @@ export interface RunResult {
  *   has ended and nothing is left in shared memory.
  */
 export async function runTopology(topology: Topology, run: RunOptions): Promise<RunResult> {
-  using directory = openRunDirectory(run.dataDirectory, run.keepsData);
+  using directory = openRunDirectory({
+    data: run.dataDirectory,
+    keepsData: run.keepsData,
+    services: topology.services.map(({ name }) => name),
+    input: run.input ?? run.options,
+  });
   const { watch } = run;
   const outcome = Promise.withResolvers<never>();
   outcome.promise.catch(() => undefined);
@@ -120,8 +127,9 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
     watch.finished();
   }
   const progress = new Map(services.map(({ entry, progress: last }) => [entry.name, last]));
+  const wasDrained = run.drain.aborted;
   const audit = await runAudit(topology, directory.data, progress, run.options);
-  return { audit, wasDrained: run.drain.aborted };
+  return { audit, wasDrained };
 }
 
 /** The run was ended before it was done, and without a drain. */

@@ -26,7 +26,7 @@ test("G5: a supervisor that is killed leaves a run that --resume brings to the s
   await killed.outcome;
   const shm = readOwnerDirectory(killed.child.pid);
   assert.ok(shm !== undefined, "a killed supervisor cannot have cleaned up");
-  // What a crash of the machine's memory file system might have left: half a channel.
+  // Whatever a killed run leaves in shared memory is of no consequence, half a channel too.
   fs.truncateSync(path.join(shm, "trades.ring"), 5000);
 
   const resumed = await runExchange(path.join(data, "run"), [...orders, "--resume"]);
@@ -50,6 +50,31 @@ test("Ctrl-C drains: what came in is settled, and nothing is left in shared memo
   assert.equal(fs.existsSync(shm ?? ""), false);
 });
 
+test("a lost journal is written again by the feed, and no trade is made twice", async (t) => {
+  const data = makeDataDirectory(t);
+  const many = ["--count", 21_000];
+  const first = await runExchange(data, many);
+  fs.rmSync(path.join(data, "matching-engine", "journal"), { recursive: true });
+  const again = await runExchange(data, [...many, "--resume"]);
+  assert.equal(again.code, 0, again.output);
+  assert.equal(digestsOf(again), digestsOf(first));
+});
+
+test("a directory that is somebody's is not emptied, and data of other input not gone on with", async (t) => {
+  const data = makeDataDirectory(t);
+  fs.writeFileSync(path.join(data, "diary.txt"), "dear");
+  const foreign = await runExchange(data, orders);
+  assert.equal(foreign.code, 2, foreign.output);
+  assert.match(foreign.output, /holds what no run has put there: diary\.txt/);
+  assert.ok(fs.existsSync(path.join(data, "diary.txt")));
+
+  const run = path.join(data, "run");
+  assert.equal((await runExchange(run, ["--count", 500])).code, 0);
+  const other = await runExchange(run, ["--count", 500, "--seed", 2, "--resume"]);
+  assert.equal(other.code, 2, other.output);
+  assert.match(other.output, /run with other options: .*"seed":1.* now .*"seed":2/);
+});
+
 test("a second Ctrl-C ends at once, and --resume goes on from there", async (t) => {
   const data = makeDataDirectory(t);
   const calm = await runExchange(path.join(data, "calm"), orders);
@@ -67,6 +92,8 @@ test("a second Ctrl-C ends at once, and --resume goes on from there", async (t) 
 
 test("a damaged RocksDB ends the run with what to do, and the journal brings the trades back", async (t) => {
   const data = makeDataDirectory(t);
+  // Enough for a snapshot, which then is ahead of a buffer that begins anew.
+  const orders = ["--count", 21_000];
   const first = await runExchange(data, orders);
   assert.equal(first.code, 0, first.output);
   const trades = path.join(data, "matching-engine", "trades");
@@ -80,7 +107,6 @@ test("a damaged RocksDB ends the run with what to do, and the journal brings the
 
   // What the message says: move it away, and the stage before makes it anew.
   fs.renameSync(trades, `${trades}.damaged`);
-  fs.rmSync(path.join(data, "matching-engine", "snapshots"), { recursive: true });
   const repaired = await runExchange(data, [...orders, "--resume"]);
   assert.equal(repaired.code, 0, repaired.output);
   assert.equal(digestsOf(repaired), digestsOf(first));

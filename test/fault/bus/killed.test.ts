@@ -11,6 +11,7 @@ import { isGaplessError } from "../../../src/errors.ts";
 import { consumerOffset, consumerWord, ownershipWord, sleepWord } from "../../../src/bus/layout.ts";
 import {
   channelName,
+  declareDead,
   makeDirectory,
   openAs,
   openFile,
@@ -237,6 +238,27 @@ test("with dead_consumer = evict, a consumer that lives is waited for, and one t
   takeAll(subscriber, numbers);
   assertConsecutive(numbers, 1);
   assert.equal(numbers.length, last);
+});
+
+test("with dead_consumer = evict, a dead consumer that is in nobody's way is not evicted", (t) => {
+  const directory = makeDirectory(t);
+  const both: Settings = { ...evicting, consumers: ["ledger", "candles"] };
+  const file = openFile(directory, both);
+  using engine = openAs(directory, "engine", both);
+  using ledger = openAs(directory, "ledger", both);
+  using candles = openAs(directory, "candles", both);
+  const publisher = engine.publisher(channelName);
+  // It lives, and takes nothing.
+  ledger.subscriber(channelName);
+  const dead = candles.subscriber(channelName);
+  const last = fill(publisher);
+  const numbers: number[] = [];
+  takeAll(dead, numbers);
+  declareDead(file, consumerWord(1) + consumerOffset.owner);
+  assert.equal(publisher.waitForRoomBlocking(sizeMax, 250), false);
+  assert.equal(numbers.at(-1), last);
+  assert.equal(candles.subscriber(channelName).wasEvicted, false);
+  file.unmap();
 });
 
 test("with dead_consumer = wait, the producer waits for a dead consumer, and nothing is lost", async (t) => {

@@ -111,7 +111,7 @@ test("the errors that decide cross the wire, others are PEER_UNAVAILABLE", async
   const expected: [ErrorCode, ErrorCode][] = [
     ["DATA_TRIMMED", "DATA_TRIMMED"],
     ["DATA_NOT_YET_AVAILABLE", "DATA_NOT_YET_AVAILABLE"],
-    ["STORAGE_CORRUPT", "PEER_UNAVAILABLE"],
+    ["STORAGE_CORRUPT", "STORAGE_CORRUPT"],
     ["CLOSED", "PEER_UNAVAILABLE"],
   ];
   for (const [thrown, received] of expected) {

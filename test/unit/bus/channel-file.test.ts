@@ -72,6 +72,8 @@ test("a header in which any one byte is another one is refused, and says what to
     }
   }
   fs.writeFileSync(ringPath(directory), whole);
+  const isMapped = (): boolean => fs.readFileSync("/proc/self/maps", "utf8").includes(directory);
+  assert.equal(isMapped(), false, "what was refused is still mapped");
   using bus = openAs(directory, "ledger");
   assert.equal(
     bus.subscriber(channelName).poll(() => undefined, 10),
@@ -159,6 +161,7 @@ test("an end that cannot be opened is nobody's: it can be opened once the file i
   const position = consumerWord(0) + consumerOffset.position;
   for (const [word, value] of [
     [producerWord.tail, 5000],
+    [producerWord.anchor, 1000],
     [producerWord.anchor, 1002],
     [position, 1002],
     [position, 2 ** 31 - 1],
@@ -180,6 +183,22 @@ test("an end that cannot be opened is nobody's: it can be opened once the file i
     engine.publisher(channelName).close();
     ledger.subscriber(channelName).close();
   }
+  file.unmap();
+});
+
+test("a newest record that leads out of the ring is refused", (t) => {
+  const directory = makeDirectory(t);
+  const file = openFile(directory);
+  const capacity = 512;
+  // Begins two units before the end of the ring, and would end two units behind its beginning.
+  ageChannel(file, capacity, 5);
+  file.words[controlBytes / 4 + (capacity - 2) * 2] = 16;
+  file.words[producerWord.tail] = capacity + 2;
+  using engine = openAs(directory, "engine");
+  assert.throws(
+    () => engine.publisher(channelName),
+    (error) => isGaplessError(error, "STORAGE_CORRUPT"),
+  );
   file.unmap();
 });
 

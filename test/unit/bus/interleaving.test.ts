@@ -206,6 +206,24 @@ test("a consumer that makes room wakes a producer that falls asleep while it doe
   assert.ok(stops > 3);
 });
 
+test("a stream has ended for a consumer only when it has taken its last message", (t) => {
+  const stage = new Stage(t);
+  const stops = forEachStop((stopAt) => {
+    stage.reset();
+    const publisher = stage.publisher();
+    const subscriber = stage.subscriber();
+    const tell = stopAt(() => {
+      publish(publisher, 1);
+      publisher.finish();
+    });
+    assert.equal(
+      observe(() => subscriber.ended, tell),
+      false,
+    );
+  });
+  assert.ok(stops > 1);
+});
+
 /** What a producer may do before, during and after the return of a consumer that it has evicted. */
 const deeds: [what: string, act: (publisher: Publisher) => void][] = [
   ["publishes one message", (publisher) => publish(publisher, 1)],
@@ -346,6 +364,33 @@ test("a consumer that comes back while the producer evicts it is evicted, or los
     check(publisher, subscriber);
   });
   assert.equal(evictedOnes.size, 2);
+});
+
+test("a consumer that comes just before its forebear is evicted is evicted, or is not", (t) => {
+  const stage = new Stage(t);
+  const stops = forEachStop((stopAt) => {
+    stage.reset();
+    const publisher = stage.publisher();
+    stage.subscriber();
+    publish(publisher);
+    // What a producer does last that found the forebear dead, however long ago.
+    const judged = stage.word(consumerState);
+    let isEvicted = false;
+    const conclude = stopAt(() => {
+      const found = Atomics.compareExchange(
+        stage.file.words,
+        consumerState,
+        judged,
+        judged | evicted,
+      );
+      isEvicted = found === judged;
+    });
+    const subscriber = observe(() => stage.subscriber(), conclude);
+    assert.equal(subscriber.wasEvicted, isEvicted);
+    assert.equal(stage.word(consumerState) & evicted, 0);
+    checkJoined(publisher, subscriber);
+  });
+  assert.ok(stops > 10);
 });
 
 /** Whether `act` was killed on the way. */

@@ -110,6 +110,16 @@ class World {
     this.committed.push(...this.claims.splice(0), sent);
   }
 
+  /** Asks for room without waiting for it. */
+  askForRoom(length: number): void {
+    if (this.claims.length > 0) return;
+    const hasRoom = this.publisher.waitForRoomBlocking(length, 0);
+    const isEmpty = this.readers.every(({ released }) => released.position === this.tail);
+    // Half a ring is always enough, and what is promised can be claimed.
+    assert.ok(hasRoom || !isEmpty);
+    if (hasRoom) assert.ok(this.place(new Uint8Array(length)));
+  }
+
   poll(who: number, limit: number, throwAt = Infinity): void {
     const reader = this.reader(who);
     const before = reader.taken.count;
@@ -240,6 +250,7 @@ const fill = fc.nat(255);
 type Step =
   | ["claim" | "offer", length: number, fill: number]
   | ["commit" | "abort" | "finish" | "checkLast"]
+  | ["askForRoom", length: number]
   | ["poll", who: number, limit: number, throwAt?: number]
   | ["release", who: number]
   | ["reopenPublisher", killed: boolean]
@@ -250,6 +261,7 @@ const step = fc.oneof<{ weight: number; arbitrary: fc.Arbitrary<Step> }[]>(
   { weight: 4, arbitrary: fc.tuple(fc.constant("offer"), length, fill) },
   { weight: 4, arbitrary: fc.constant(["commit"]) },
   { weight: 2, arbitrary: fc.tuple(fc.constantFrom("abort", "finish", "checkLast")) },
+  { weight: 3, arbitrary: fc.tuple(fc.constant("askForRoom"), length) },
   { weight: 8, arbitrary: fc.tuple(fc.constant("poll"), who, limit) },
   { weight: 1, arbitrary: fc.tuple(fc.constant("poll"), who, limit, fc.nat(3)) },
   { weight: 6, arbitrary: fc.tuple(fc.constant("release"), who) },

@@ -14,15 +14,27 @@ function makeDirectory(context: TestContext): string {
 }
 
 /** What is read, and what is said about others. */
-function read(directory: string): { snapshot: Snapshot | undefined; warnings: string[] } {
+function read(
+  directory: string,
+  isUsable: (snapshot: Snapshot) => boolean = () => true,
+): { snapshot: Snapshot | undefined; warnings: string[] } {
   const warnings: string[] = [];
-  const snapshot = readSnapshot(directory, (text) => warnings.push(text));
+  const snapshot = readSnapshot(directory, isUsable, (text) => warnings.push(text));
   return { snapshot, warnings };
 }
 
 function fileOf(directory: string, lastId: bigint): string {
   return path.join(directory, `snapshot-${lastId.toString().padStart(20, "0")}`);
 }
+
+test("a state that is ahead of what is stored is passed over for the one before it", (t) => {
+  const directory = makeDirectory(t);
+  for (const lastId of [5n, 9n]) writeSnapshot(directory, { lastId, state: `state ${lastId}` });
+  const { snapshot, warnings } = read(directory, ({ lastId }) => lastId <= 7n);
+  assert.deepEqual(snapshot, { lastId: 5n, state: "state 5" });
+  assert.match(warnings.join(), /snapshot-0*9 is ahead of what is stored/);
+  assert.equal(read(directory, () => false).snapshot, undefined);
+});
 
 test("where nothing was kept nothing is read", (t) => {
   assert.deepEqual(read(makeDirectory(t)), { snapshot: undefined, warnings: [] });
