@@ -29,6 +29,7 @@ export function takeAll(
   limit: number,
   pauses: number,
 ): void {
+  let empty = 0;
   for (let taken = 0; taken < messages;) {
     const count = subscriber.poll(handler, limit);
     if (count > 0) {
@@ -36,9 +37,17 @@ export function takeAll(
       taken += count;
     } else {
       atomics.pause(pauses);
+      leaveOrphaned(++empty);
     }
   }
 }
+
+/** A loop that spins hears of nothing: now and then it asks whether the benchmark is still there. */
+function leaveOrphaned(emptyPolls: number): void {
+  if (emptyPolls % 2 ** 20 === 0 && process.ppid !== parentPid) process.exit(1);
+}
+
+const parentPid = process.ppid;
 
 /** `Atomics.pause` is younger than TypeScript's library. */
 const atomics = Atomics as typeof Atomics & { pause(iterations: number): void };
@@ -68,7 +77,7 @@ if (process.send !== undefined && process.argv[1] === import.meta.filename) {
     const { doubles } = publisher.memory;
     const handler = summing(sum);
     for (let round = 0; round < task.messages; round++) {
-      while (subscriber.poll(handler, 1) === 0);
+      for (let empty = 0; subscriber.poll(handler, 1) === 0;) leaveOrphaned(++empty);
       subscriber.release();
       const offset = publisher.claim(task.payloadBytes);
       if (offset === BACK_PRESSURED) throw new Error("a round trip met a full ring");

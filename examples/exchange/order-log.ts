@@ -67,8 +67,10 @@ export function parseLine(line: string): LogLine {
   const quantity = parseDecimal(fields["amount"], market.quantityScale);
   if (!Number.isSafeInteger(id) || Number(id) <= 0) return { malformed: "expected a whole id" };
   if (type !== 0 && type !== 1) return { malformed: "expected order_type 0 or 1" };
-  if (price === undefined) return { malformed: "expected a price with at most 2 decimals" };
-  if (quantity === undefined) return { malformed: "expected an amount with at most 8 decimals" };
+  if (price === undefined)
+    return { malformed: "expected a price of 0 or more, at most 2 decimals" };
+  if (quantity === undefined)
+    return { malformed: "expected an amount of 0 or more, at most 8 decimals" };
   if (kind === "new" && (price === 0n || quantity === 0n)) {
     return { malformed: "expected price and amount above 0" };
   }
