@@ -42,7 +42,7 @@ export function takeAll(
   }
 }
 
-/** A loop that spins hears of nothing: now and then it asks whether the benchmark is still there. */
+/** A loop that spins hears of nothing: now and then it asks whether its parent is still there. */
 function leaveOrphaned(emptyPolls: number): void {
   if (emptyPolls % 2 ** 20 === 0 && process.ppid !== parentPid) process.exit(1);
 }

@@ -64,8 +64,8 @@ function refuseForeign({ data, services }: RunClaim): void {
   if (foreign.length === 0) return;
   throw new GaplessError(
     "CONFIG_INVALID",
-    `${data} holds what no run has put there: ${foreign.slice(0, 3).join(", ")}. Expected an empty ` +
-      "directory, or that of an earlier run.",
+    `${data} holds what no run has put there: ${foreign.slice(0, 3).join(", ")}. Expected an ` +
+      "empty directory, or that of an earlier run.",
   );
 }
 
