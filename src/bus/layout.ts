@@ -2,13 +2,14 @@
  * The channel file: what lies where. Every offset of the bus is in this file.
  *
  * A channel is one file: a control block of lines of 128 bytes (two cache lines, because
- * processors fetch them in pairs), then the ring. Nobody writes a line of somebody else's,
- * except for the flags that put a sleeper to rest or wake it.
+ * processors fetch them in pairs), then the ring. Nobody writes a line of somebody else's, except
+ * for the flags that put a sleeper to rest or wake it, and the mark that evicts a dead consumer.
+ * `spec/ring.md` says it for other languages.
  *
  *   line    bytes        written by
  *   0       0..127       the creator, before the file has its name; read-only ever after
  *   1       128..255     the producer, at each commit
- *   2       256..383     producer and consumers, when one of them comes, goes or is evicted
+ *   2       256..383     the producer, when it comes, goes or says that nothing will follow
  *   3       384..511     both: the flags that say who sleeps
  *   4..7    512..1023    free
  *   8..71   1024..9215   one line a consumer, in the order of the configuration
