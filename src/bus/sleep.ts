@@ -3,7 +3,9 @@
  *
  * A sleep that leaves the event loop free takes a thread of libuv's pool, and there are few: all
  * taken, no file would be read and no log flushed before a timeout. So half of them are left to the
- * others, and whoever comes when the rest is asleep looks at its count every few milliseconds.
+ * others, and whoever comes when the rest is asleep looks at its count now and then: the longer
+ * nothing comes the more rarely, so that many idle channels cost next to nothing. A service that
+ * has more than two of them, and minds the delay, raises UV_THREADPOOL_SIZE.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { futexWaitAsync, futexWake } from "../memory/futex.ts";
@@ -11,7 +13,7 @@ import type { ChannelFile } from "./channel-file.ts";
 
 const poolThreads = Number(process.env["UV_THREADPOOL_SIZE"]) || 4;
 const sleepersMax = Math.max(1, poolThreads >> 1);
-const lookIntervalMs = 2;
+const lookIntervalMs = { first: 1, most: 32 };
 
 interface Sleeper {
   readonly file: ChannelFile;
@@ -54,10 +56,12 @@ async function lookNowAndThen(
   timeoutMs: number,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
+  let intervalMs = lookIntervalMs.first;
   while (words.length > 0 && Atomics.load(words, wakesWord) === wakes) {
     const leftMs = deadline - performance.now();
     if (leftMs <= 0) return;
-    await pause(Math.min(leftMs, lookIntervalMs));
+    await pause(Math.min(leftMs, intervalMs));
+    intervalMs = Math.min(intervalMs * 2, lookIntervalMs.most);
   }
 }
 

@@ -35,8 +35,11 @@ function readRunning(pid: number): number | undefined {
   let stat: string;
   try {
     stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
-  } catch {
-    return undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ESRCH") return undefined;
+    // Out of descriptors, say: whether it lives is not known, and the living are not to be robbed.
+    throw error;
   }
   // The name is in parentheses and may hold anything, parentheses and blanks too.
   const [state, ...fields] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
