@@ -137,3 +137,12 @@ function bootIdWords(): number[] {
   const { bootId } = identifySelf();
   return [0, 8, 16, 24].map((start) => parseInt(bootId.slice(start, start + 8), 16) | 0);
 }
+
+/** What either end finds in a channel that no end of ours has written. */
+export function channelDamaged(file: ChannelFile, reason: string): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `Channel ${file.channel.name} is damaged: ${reason}. Stop its services and remove its file: ` +
+      "consumers fill what it held from their archive.",
+  );
+}

@@ -10,7 +10,7 @@
  */
 import { assert, GaplessError } from "../errors.ts";
 import { futexWait } from "../memory/futex.ts";
-import type { ChannelFile, RingMemory } from "./channel-file.ts";
+import { channelDamaged, type ChannelFile, type RingMemory } from "./channel-file.ts";
 import { addressOfWord, sleepOn, wakeSleepers } from "./sleep.ts";
 import {
   consumerOffset,
@@ -283,7 +283,8 @@ export class Publisher {
     if (lag <= this.capacity) return lag;
     // On its way back it may have been overtaken: it says where it really begins in a moment.
     if ((state & joining) !== 0) return this.capacity;
-    throw this.corrupt(
+    throw channelDamaged(
+      this.file,
       `consumer ${this.file.channel.consumers[consumer] ?? ""} is ${lag} units behind the tail, ` +
         `in a ring of ${this.capacity}`,
     );
@@ -330,7 +331,10 @@ export class Publisher {
     // Only before the first commit is there no record, and only then is the anchor the tail.
     if (anchor === tail && tail === 0) return tail;
     if (anchor === tail || this.distance(anchor) > this.capacity) {
-      throw this.corrupt(`anchor ${anchor >>> 0} does not belong to tail ${tail >>> 0}`);
+      throw channelDamaged(
+        this.file,
+        `anchor ${anchor >>> 0} does not belong to tail ${tail >>> 0}`,
+      );
     }
     let newest = anchor;
     let position = anchor;
@@ -341,7 +345,10 @@ export class Publisher {
       const units = isPadding ? rest : recordHeaderUnits + ((length + 7) >>> 3);
       const isWhole = isPadding || (length >= 0 && length <= this.messageBytesMax);
       if (!isWhole || units > rest || units > this.distance(position)) {
-        throw this.corrupt(`a record at position ${position >>> 0} has length ${length}`);
+        throw channelDamaged(
+          this.file,
+          `a record at position ${position >>> 0} has length ${length}`,
+        );
       }
       if (!isPadding) newest = position;
       position = (position + units) | 0;
@@ -352,7 +359,10 @@ export class Publisher {
   private readSequence(position: number): number {
     const sequence = this.doubles[(this.wordOf(position) >>> 1) + 1] ?? 0;
     if (Number.isSafeInteger(sequence) && sequence > 0) return sequence;
-    throw this.corrupt(`the record at position ${position >>> 0} has sequence ${sequence}`);
+    throw channelDamaged(
+      this.file,
+      `the record at position ${position >>> 0} has sequence ${sequence}`,
+    );
   }
 
   private distance(position: number): number {
@@ -384,14 +394,6 @@ export class Publisher {
       "MESSAGE_TOO_LARGE",
       `A message does not fit channel ${this.file.channel.name}: bytes=${length}, ` +
         `message_size_max=${this.messageBytesMax}.`,
-    );
-  }
-
-  private corrupt(reason: string): GaplessError {
-    return new GaplessError(
-      "STORAGE_CORRUPT",
-      `Channel ${this.file.channel.name} is damaged: ${reason}. Stop its services and remove its ` +
-        "file: consumers fill what it held from their archive.",
     );
   }
 }

@@ -8,7 +8,7 @@
  */
 import { GaplessError } from "../errors.ts";
 import { futexWait } from "../memory/futex.ts";
-import type { ChannelFile, RingMemory } from "./channel-file.ts";
+import { channelDamaged, type ChannelFile, type RingMemory } from "./channel-file.ts";
 import { addressOfWord, sleepOn, wakeSleepers } from "./sleep.ts";
 import {
   consumerOffset,
@@ -223,7 +223,8 @@ export class Subscriber {
     // SYNC record-visible: pairs with the store of the tail in Publisher.commit.
     const tail = Atomics.load(this.words, producerWord.tail);
     if ((tail - this.taken) >>> 0 > this.capacity) {
-      throw this.corrupt(
+      throw channelDamaged(
+        this.file,
         `position ${this.taken >>> 0} is further from tail ${tail >>> 0} than the ring is long`,
       );
     }
@@ -246,16 +247,11 @@ export class Subscriber {
     this.checkOpen();
     const rest = this.capacity - (position & this.mask);
     if (length !== paddingLength || rest > (this.tail - position) >>> 0) {
-      throw this.corrupt(`a record at position ${position >>> 0} has length ${length}`);
+      throw channelDamaged(
+        this.file,
+        `a record at position ${position >>> 0} has length ${length}`,
+      );
     }
     return (position + rest) | 0;
-  }
-
-  private corrupt(reason: string): GaplessError {
-    return new GaplessError(
-      "STORAGE_CORRUPT",
-      `Channel ${this.file.channel.name} is damaged: ${reason}. Stop its services and remove its ` +
-        "file: consumers fill what it held from their archive.",
-    );
   }
 }
