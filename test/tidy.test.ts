@@ -36,7 +36,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   analytics: ["flow"],
   testing: [],
   supervise: ["memory", "bus"],
-  cli: ["supervise"],
+  cli: ["memory", "supervise"],
 };
 
 /** The one place that each package is for. Types of anything may be imported anywhere. */

@@ -2,6 +2,7 @@
 /** The command. One file a subcommand; this one only knows their names. */
 import { Command, CommanderError } from "commander";
 import { describeError, GaplessError } from "../errors.ts";
+import { bus } from "./bus.ts";
 import { up } from "./up.ts";
 
 const exitFailure = 1;
@@ -11,7 +12,7 @@ const program = new Command("gapless")
   .description("The loss-proof message backbone for trading systems on Node.js.")
   .exitOverride()
   .enablePositionalOptions();
-program.addCommand(up());
+program.addCommand(up().exitOverride()).addCommand(bus().exitOverride());
 
 try {
   await program.parseAsync();

@@ -6,19 +6,22 @@ import koffi from "koffi";
 import { GaplessError } from "../errors.ts";
 
 /** Numbers that differ by processor; the kernel has no other names for these calls. */
-const futexCallByArch: Partial<Record<NodeJS.Architecture, number>> = { x64: 202, arm64: 98 };
+const callsByArch: Partial<Record<NodeJS.Architecture, { futex: number; mbind: number }>> = {
+  x64: { futex: 202, mbind: 237 },
+  arm64: { futex: 98, mbind: 235 },
+};
 
-export const futexCall = requirePlatform();
+export const { futex: futexCall, mbind: mbindCall } = requirePlatform();
 
-function requirePlatform(): number {
-  const call = process.platform === "linux" ? futexCallByArch[process.arch] : undefined;
-  if (call === undefined) {
+function requirePlatform(): { futex: number; mbind: number } {
+  const calls = process.platform === "linux" ? callsByArch[process.arch] : undefined;
+  if (calls === undefined) {
     throw new GaplessError(
       "PLATFORM_UNSUPPORTED",
       `Gapless runs on Linux x64 and arm64: this is ${process.platform} ${process.arch}.`,
     );
   }
-  return call;
+  return calls;
 }
 
 const libc = koffi.load(null);
@@ -32,7 +35,7 @@ interface Native<Arguments extends unknown[]> {
 export const mmap = libc.func(
   "void *mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)",
 ) as (
-  address: null,
+  address: bigint | null,
   length: number,
   protection: number,
   flags: number,
@@ -46,6 +49,10 @@ export const munmap = libc.func("int munmap(void *addr, size_t length)") as Nati
 
 export const msync = libc.func("int msync(void *addr, size_t length, int flags)") as Native<
   [address: bigint, length: number, flags: number]
+>;
+
+export const madvise = libc.func("int madvise(void *addr, size_t length, int advice)") as Native<
+  [address: bigint, length: number, advice: number]
 >;
 
 export const posixFallocate = libc.func(
@@ -72,6 +79,22 @@ export const futex = libc.func(
   ]
 >;
 
+/** `syscall(2)` with the argument types of mbind(2), whose wrapper is in a library of its own. */
+export const mbind = libc.func(
+  "long syscall(long number, void *addr, size_t length, long mode, " +
+    "void *nodes, unsigned long nodesMax, unsigned long flags)",
+) as Native<
+  [
+    call: number,
+    address: bigint,
+    length: number,
+    mode: number,
+    nodes: Uint8Array,
+    nodesMax: number,
+    flags: number,
+  ]
+>;
+
 /** The ArrayBuffer over `length` bytes of memory at `address`. Valid in every thread. */
 export function viewMemory(address: bigint, length: number): ArrayBuffer {
   return koffi.view(address, length);
@@ -84,6 +107,11 @@ export function lastErrno(): number {
 
 /** The error for a failed call, with errno by name where the system has one. */
 export function systemCallFailed(what: string, errno: number): GaplessError {
+  return new GaplessError("SYSTEM_CALL_FAILED", `${what} failed: errno=${errnoName(errno)}.`);
+}
+
+/** "EINVAL" for 22; the number itself where it has no name. */
+export function errnoName(errno: number): string {
   const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0];
-  return new GaplessError("SYSTEM_CALL_FAILED", `${what} failed: errno=${name ?? errno}.`);
+  return name ?? String(errno);
 }

@@ -9,29 +9,24 @@ import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { describeError, GaplessError } from "../errors.ts";
-import {
-  lastErrno,
-  mmap,
-  msync,
-  munmap,
-  posixFallocate,
-  systemCallFailed,
-  viewMemory,
-} from "./libc.ts";
+import { lastErrno, msync, munmap, posixFallocate, systemCallFailed, viewMemory } from "./libc.ts";
+import { mapAligned } from "./aligned.ts";
 
 const errnoInterrupted = 4;
 const errnoNoSpace = 28;
 const errnoQuota = 122;
 const errnoFileTooLarge = 27;
-const protectionReadWrite = 0x1 | 0x2;
-const flagShared = 0x01;
 const syncWait = 0x4;
-const pageBytes = 4096;
+const smallPageBytes = 4096;
+const hugePageBytes = 2 * 1024 * 1024;
+const hugePageFileSystem = 0x9584_58f6;
 
 export interface Mapping {
   readonly address: bigint;
   /** Detached by `unmap`: stale views read as empty instead of crashing the process. */
   readonly buffer: ArrayBuffer;
+  /** What the file system hands memory out in: more than 4096 on hugetlbfs. */
+  readonly pageBytes: number;
   /** Makes `[offset, offset + length)` durable, on a pool thread. */
   sync(offset: number, length: number): Promise<void>;
   /** Makes `[offset, offset + length)` durable, blocking the caller. */
@@ -72,47 +67,72 @@ export function reserve(fd: number, bytes: number, filePath: string): void {
 export function createMappedFile(
   filePath: string,
   bytes: number,
-  initialize: (buffer: ArrayBuffer) => void,
+  initialize: (buffer: ArrayBuffer, mapping: Mapping) => void,
   options: { durable: boolean },
 ): boolean {
   const temporary = `${filePath}.${process.pid}-${threadId}.tmp`;
-  fs.rmSync(temporary, { force: true });
-  const fd = fs.openSync(temporary, "wx+", 0o600);
   try {
-    reserve(fd, bytes, filePath);
-    const mapping = mapOpenFile(fd, bytes, filePath);
+    fillFile(temporary, bytes, initialize, { ...options, calledFor: filePath });
+    if (!unlessExists(() => fs.linkSync(temporary, filePath))) return false;
+    if (options.durable) syncDirectory(path.dirname(filePath));
+    return true;
+  } finally {
+    fs.rmSync(temporary, { force: true });
+  }
+}
+
+/** Makes a file of `bytes` reserved bytes, in place of any that is there, and fills it. */
+export function fillFile(
+  filePath: string,
+  bytes: number,
+  initialize: (buffer: ArrayBuffer, mapping: Mapping) => void,
+  options: { durable: boolean; calledFor: string },
+): void {
+  fs.rmSync(filePath, { force: true });
+  const fd = fs.openSync(filePath, "wx+", 0o600);
+  try {
+    reserve(fd, bytes, options.calledFor);
+    const mapping = mapOpenFile(fd, bytes, options.calledFor);
     try {
-      initialize(mapping.buffer);
+      initialize(mapping.buffer, mapping);
       if (options.durable) {
         mapping.syncBlocking(0, bytes);
         fs.fsyncSync(fd);
       }
     } finally {
       // Not unmap(): V8 checks every access of typed arrays once any buffer was detached.
-      munmap(mapping.address, bytes);
+      munmap(mapping.address, wholePages(bytes, mapping.pageBytes));
     }
-    try {
-      fs.linkSync(temporary, filePath);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-      throw error;
-    }
-    if (options.durable) syncDirectory(path.dirname(filePath));
-    return true;
   } finally {
     fs.closeSync(fd);
-    fs.rmSync(temporary, { force: true });
   }
+}
+
+/** @returns false where the name that `make` makes is taken. */
+export function unlessExists(make: () => void): boolean {
+  try {
+    make();
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+/** `bytes`, rounded up to whole pages. */
+export function wholePages(bytes: number, pageBytes: number): number {
+  return Math.ceil(bytes / pageBytes) * pageBytes;
 }
 
 /**
  * Maps the whole of an existing file, shared and writable.
  *
  * @param bytesMin The least that the caller is going to read before it knows better.
- * @throws GaplessError STORAGE_CORRUPT for a file shorter than that.
+ * @throws GaplessError STORAGE_CORRUPT for a file shorter than that, and for a symbolic link whose
+ *   file is gone.
  */
 export function mapFile(filePath: string, bytesMin: number): Mapping {
-  const fd = fs.openSync(filePath, "r+");
+  const fd = openExisting(filePath);
   try {
     const bytes = fs.fstatSync(fd).size;
     if (bytes < bytesMin) {
@@ -140,9 +160,32 @@ export function syncDirectory(directory: string): void {
   }
 }
 
+function openExisting(filePath: string): number {
+  try {
+    return fs.openSync(filePath, "r+");
+  } catch (error) {
+    const isLink = fs.lstatSync(filePath, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || !isLink) throw error;
+    throw new GaplessError(
+      "STORAGE_CORRUPT",
+      `${filePath} leads to ${fs.readlinkSync(filePath)}, which is gone: huge pages do not ` +
+        "outlive a boot. Stop the services that use it and remove it: it is made anew.",
+    );
+  }
+}
+
+/** 4096 but on hugetlbfs, where it is the size of its huge pages. */
+function pageBytesOf(fd: number): number {
+  const { type, bsize } = fs.statfsSync(`/proc/self/fd/${fd}`);
+  return type === hugePageFileSystem ? bsize : smallPageBytes;
+}
+
 function mapOpenFile(fd: number, bytes: number, filePath: string): Mapping {
-  const address = mmap(null, bytes, protectionReadWrite, flagShared, fd, 0);
-  if (address === null || address === 0xffff_ffff_ffff_ffffn || address === -1n) {
+  const pageBytes = pageBytesOf(fd);
+  // Of hugetlbfs the kernel maps whole pages, and takes them back only whole.
+  const mappedBytes = wholePages(bytes, pageBytes);
+  const address = mapAligned(fd, mappedBytes, Math.max(pageBytes, hugePageBytes));
+  if (address === undefined) {
     throw systemCallFailed(`mmap of ${filePath} (bytes=${bytes})`, lastErrno());
   }
   const buffer = viewMemory(address, bytes);
@@ -157,8 +200,9 @@ function mapOpenFile(fd: number, bytes: number, filePath: string): Mapping {
   return {
     address,
     buffer,
+    pageBytes,
     sync(offset, length) {
-      const start = offset - (offset % pageBytes);
+      const start = offset - (offset % smallPageBytes);
       return new Promise((resolve, reject) => {
         msync.async(address + BigInt(start), offset + length - start, syncWait, (error, result) => {
           if (error !== null || result !== 0) reject(failed(error ?? `result=${result}`));
@@ -167,7 +211,7 @@ function mapOpenFile(fd: number, bytes: number, filePath: string): Mapping {
       });
     },
     syncBlocking(offset, length) {
-      const start = offset - (offset % pageBytes);
+      const start = offset - (offset % smallPageBytes);
       const result = msync(address + BigInt(start), offset + length - start, syncWait);
       if (result !== 0) throw failed(`errno=${lastErrno()}`);
     },
@@ -175,7 +219,7 @@ function mapOpenFile(fd: number, bytes: number, filePath: string): Mapping {
       if (!mapped) return;
       mapped = false;
       buffer.transfer();
-      munmap(address, bytes);
+      munmap(address, mappedBytes);
     },
   };
 }

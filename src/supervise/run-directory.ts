@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { GaplessError } from "../errors.ts";
+import { removeHugePageFiles } from "../memory/huge-page-file.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { identifySelf, isAlive, type ProcessIdentity } from "../memory/process-identity.ts";
 
@@ -91,13 +92,13 @@ function openShm(data: string, release: () => void): Disposable & { readonly shm
   removeLeftovers();
   const hash = createHash("sha256").update(fs.realpathSync(data)).digest("hex").slice(0, 12);
   const shm = path.join(shmRoot, `${shmPrefix}${hash}`);
-  fs.rmSync(shm, { recursive: true, force: true });
+  removeShm(shm);
   fs.mkdirSync(shm, { mode: 0o700 });
   fs.writeFileSync(path.join(shm, ownerFile), JSON.stringify(identifySelf()), { mode: 0o600 });
   return {
     shm,
     [Symbol.dispose]() {
-      fs.rmSync(shm, { recursive: true, force: true });
+      removeShm(shm);
       release();
     },
   };
@@ -113,10 +114,13 @@ function removeLeftovers(): void {
     if (!name.startsWith(shmPrefix)) continue;
     const directory = path.join(shmRoot, name);
     const owner = readOwner(directory);
-    if (owner !== undefined && !isAlive(owner)) {
-      fs.rmSync(directory, { recursive: true, force: true });
-    }
+    if (owner !== undefined && !isAlive(owner)) removeShm(directory);
   }
+}
+
+function removeShm(directory: string): void {
+  removeHugePageFiles(directory);
+  fs.rmSync(directory, { recursive: true, force: true });
 }
 
 /** undefined where it cannot be told: another user's, or one that is just being made. */

@@ -19,6 +19,7 @@ test("after a failed sync nothing is acknowledged, and nothing more is taken", a
   const mapping: Segment["mapping"] = {
     address: 0n,
     buffer,
+    pageBytes: 4096,
     sync: failing,
     syncBlocking: () => undefined,
     unmap: () => (isMapped = false),

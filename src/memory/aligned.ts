@@ -1,0 +1,50 @@
+/**
+ * Where a file is mapped.
+ *
+ * A huge page of 2 MB backs only what begins at a multiple of 2 MB in the file and in memory both.
+ * The kernel chooses such an address by itself only on file systems that were mounted for it, so
+ * here a larger range is taken first, and the file mapped into it.
+ */
+import { mmap, munmap } from "./libc.ts";
+
+const protectionReadWrite = 0x1 | 0x2;
+const protectionNone = 0;
+const flagShared = 0x01;
+const flagFixed = 0x10;
+/** Private, anonymous, and with no memory behind it. */
+const flagsReserve = 0x02 | 0x20 | 0x4000;
+const smallPageBytes = 4096;
+
+/**
+ * Maps the first `bytes` bytes of the open file, shared and writable, at a multiple of `alignment`
+ * where they are as many, and anywhere else.
+ *
+ * @returns undefined where the system refuses; the errno is that of the last call.
+ */
+export function mapAligned(fd: number, bytes: number, alignment: number): bigint | undefined {
+  const mapAt = (address: bigint | null, flags: number): bigint | undefined =>
+    checked(mmap(address, bytes, protectionReadWrite, flagShared | flags, fd, 0));
+
+  const rangeBytes = bytes + alignment;
+  const range =
+    bytes < alignment ? null : checked(mmap(null, rangeBytes, protectionNone, flagsReserve, -1, 0));
+  if (range === null || range === undefined) return mapAt(null, 0);
+
+  const unit = BigInt(alignment);
+  const wanted = ((range + unit - 1n) / unit) * unit;
+  const address = mapAt(wanted, flagFixed);
+  if (address === undefined) {
+    munmap(range, rangeBytes);
+    return undefined;
+  }
+  const end = wanted + BigInt(Math.ceil(bytes / smallPageBytes) * smallPageBytes);
+  if (wanted > range) munmap(range, Number(wanted - range));
+  if (range + BigInt(rangeBytes) > end) munmap(end, Number(range + BigInt(rangeBytes) - end));
+  return address;
+}
+
+function checked(address: bigint | null): bigint | undefined {
+  return address === null || address === 0xffff_ffff_ffff_ffffn || address === -1n
+    ? undefined
+    : address;
+}
