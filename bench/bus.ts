@@ -4,6 +4,7 @@
  *   bus.spsc.64     messages of 64 bytes, M msg/s: written in place, published 64 at a time
  *   bus.spsc.1024   messages of 1 KB, GB/s of payload: copied in, published 16 at a time
  *   bus.rtt.64      there and back, µs, each message published by itself
+ *   bus.peers.*     what a Node user has today: bench/peers/
  *
  * The consumer reads every message and the sum of what it read is checked. The reference is
  * bench/reference/ring.c: the same ring, the same work, the same batches, the same cores.
@@ -17,6 +18,7 @@ import { build } from "hdr-histogram-js";
 import { BACK_PRESSURED, openBus, parseChannels, type Channels } from "gapless/bus";
 import { pinThread } from "../src/memory/affinity.ts";
 import { figure, type Figure, type Size } from "./figure.ts";
+import { peers } from "./peers/peers.ts";
 
 export interface PeerTask {
   readonly kind: "throughput" | "roundtrip";
@@ -50,13 +52,23 @@ export function channelsFor({ ringBytes }: PeerTask): Channels {
 export async function bus(size: Size): Promise<Figure[]> {
   const share = size === "full" ? 1 : 1000;
   const reference = buildReference();
+  const small = await throughput(64, 100_000_000 / share, 64, reference, (rate) => [
+    rate / 1e6,
+    "M msg/s",
+  ]);
+  const large = await throughput(1024, 20_000_000 / share, 16, reference, (rate) => [
+    (rate * 1024) / 1e9,
+    "GB/s",
+  ]);
+  const millionsPerSecond = new Map([
+    [64, small.value],
+    [1024, (large.value * 1000) / 1024],
+  ]);
   return [
-    await throughput(64, 100_000_000 / share, 64, reference, (rate) => [rate / 1e6, "M msg/s"]),
-    await throughput(1024, 20_000_000 / share, 16, reference, (rate) => [
-      (rate * 1024) / 1e9,
-      "GB/s",
-    ]),
+    small,
+    large,
     await roundTrip(64, 200_000 / share, reference),
+    ...(await peers(size, millionsPerSecond)),
   ];
 }
 

@@ -51,6 +51,8 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   zod: ["src/"],
   "nodejs-order-book": ["examples/exchange/"],
   "hdr-histogram-js": ["bench/"],
+  redis: ["bench/peers/", "test/"],
+  zeromq: ["bench/peers/"],
   "fast-check": ["test/"],
   typescript: ["test/tidy.test.ts"],
 };
