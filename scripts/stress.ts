@@ -1,8 +1,9 @@
 /**
- * npm run stress -- [--minutes N] [--seed N]
+ * npm run stress -- [--minutes N] [--ring-minutes N] [--seed N]
  *
- * Runs the exchange with and without chaos on new seeds, again and again, until the time is up or
- * a run goes wrong. Every seed is printed: `--seed N` begins with it.
+ * Plays random schedules of the ring's parties for `--ring-minutes`, then runs the exchange with
+ * and without chaos on new seeds, again and again, until the time is up or a run goes wrong. Every
+ * seed is printed: `--seed N` begins with it.
  */
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -10,13 +11,17 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { digestsOf, runExchange } from "../test/support/exchange.ts";
+import { stressRing } from "./stress-ring.ts";
 
 const { values } = parseArgs({
   options: {
     minutes: { type: "string", default: "10" },
+    "ring-minutes": { type: "string", default: "2" },
     seed: { type: "string", default: String(Date.now() % 1_000_000) },
   },
 });
+
+stressRing(Number(values["ring-minutes"]), Number(values.seed));
 
 const deadline = performance.now() + Number(values.minutes) * 60_000;
 const count = 40_000;

@@ -1,3 +1,6 @@
+// The global of the same name is a getter, and costs a reading a third more.
+import { performance } from "node:perf_hooks";
+
 /** Nanoseconds, passed in wherever code depends on time: tests and replays own the clock. */
 export interface Clock {
   /** Nanoseconds since 1970. Follows the system's clock, so it may step. */
@@ -34,4 +37,35 @@ function nowMs(): number {
   } while (afterMs - beforeMs > sameMomentMs);
   if (Math.abs(originMs + afterMs - systemMs) > stepMs) originMs = systemMs - afterMs;
   return originMs + afterMs;
+}
+
+/** Nanoseconds between boot and the origin of `performance.now()`, of this thread. */
+const bootOriginNs = measureBootOrigin();
+
+/**
+ * Nanoseconds since boot (CLOCK_MONOTONIC): the same in all processes of a machine. A double, so
+ * that a reading allocates nothing: exact for 104 days, then to 2 ns.
+ */
+export function bootNs(): number {
+  return bootOriginNs + performance.now() * 1e6;
+}
+
+/** Milliseconds since boot. */
+export function bootMs(): number {
+  return bootNs() / 1e6;
+}
+
+/** The nearest of some readings of both clocks: a thread can be put aside between the two. */
+function measureBootOrigin(): number {
+  let nearestMs = Infinity;
+  let originNs = 0;
+  for (let reading = 0; reading < 20; reading++) {
+    const beforeMs = performance.now();
+    const ns = Number(process.hrtime.bigint());
+    const afterMs = performance.now();
+    if (afterMs - beforeMs >= nearestMs) continue;
+    nearestMs = afterMs - beforeMs;
+    originNs = ns - ((beforeMs + afterMs) / 2) * 1e6;
+  }
+  return originNs;
 }

@@ -1,4 +1,5 @@
 /** Configuration read once: a value is checked against its schema, and each mistake is named. */
+import { parse, TomlError } from "smol-toml";
 import type { z } from "zod";
 import { GaplessError } from "./errors.ts";
 
@@ -34,6 +35,18 @@ export function invalidConfig(source: string, mistakes: readonly ConfigMistake[]
     key === "" ? `${source}: ${problem}` : `${source}: ${key}: ${problem}`,
   );
   return new GaplessError("CONFIG_INVALID", lines.join("\n"));
+}
+
+/** @throws GaplessError CONFIG_INVALID naming `file`, line and column. */
+export function parseToml(text: string, file: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const [reason = "not TOML"] = error.message.split("\n");
+    const problem = `line ${error.line}, column ${error.column}: ${reason}`;
+    throw invalidConfig(file, [{ key: "", problem }]);
+  }
 }
 
 const unitByName: Readonly<Record<string, number>> = {

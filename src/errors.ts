@@ -40,6 +40,10 @@ const adviceByCode = {
   AMOUNT_OVERFLOW: "stop",
   /** A record of the input cannot be read; the message names where. */
   INPUT_MALFORMED: "stop",
+  /** A backup has taken over: whoever gets this writes no longer. */
+  FENCED: "stop",
+  /** Messages are missing before the next one: the error says which. */
+  MESSAGES_LOST: "repair",
   /** The object was closed before or during the call. */
   CLOSED: "stop",
 } as const satisfies Record<string, Advice>;

@@ -28,6 +28,7 @@ const read = (file: string): string => fs.readFileSync(path.join(root, file), "u
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   memory: [],
   bus: ["memory"],
+  telemetry: ["bus"],
   queue: ["memory"],
   flow: ["memory", "bus", "queue"],
   buffer: ["memory", "flow"],
@@ -36,7 +37,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   analytics: ["flow"],
   testing: [],
   supervise: ["memory", "bus"],
-  cli: ["memory", "supervise"],
+  tlv: [],
+  cli: ["memory", "bus", "supervise", "tlv"],
 };
 
 /** The one place that each package is for. Types of anything may be imported anywhere. */
@@ -46,15 +48,17 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   "@connectrpc/connect": ["src/buffer/"],
   "@connectrpc/connect-node": ["src/buffer/"],
   "@bufbuild/protobuf": ["src/buffer/", "test/unit/buffer/"],
-  "smol-toml": ["src/supervise/"],
+  "smol-toml": ["src/config.ts"],
   commander: ["src/cli/"],
+  "@opentelemetry/api": ["src/telemetry/", "test/unit/telemetry/"],
+  "@opentelemetry/sdk-metrics": ["test/unit/telemetry/"],
   zod: ["src/"],
   "nodejs-order-book": ["examples/exchange/"],
   "hdr-histogram-js": ["bench/"],
   redis: ["bench/peers/", "test/"],
   zeromq: ["bench/peers/"],
   "fast-check": ["test/"],
-  typescript: ["test/tidy.test.ts"],
+  typescript: ["test/tidy.test.ts", "test/support/interleave/"],
 };
 
 interface Import {

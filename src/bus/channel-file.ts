@@ -3,31 +3,30 @@ import fs from "node:fs";
 import path from "node:path";
 import zlib from "node:zlib";
 import { GaplessError } from "../errors.ts";
-import { createMappedFile, mapFile, type Mapping } from "../memory/mapping.ts";
+import { createMemoryFile } from "../memory/huge-page-file.ts";
+import { mapFile, wholePages, type Mapping } from "../memory/mapping.ts";
 import { identifySelf } from "../memory/process-identity.ts";
+import { grantWishes, type UnmetWish } from "../memory/wishes.ts";
 import type { Channel } from "./config.ts";
+import { describeChannel, fingerprint } from "./description.ts";
+import { beat, renewClock } from "./heartbeat.ts";
+import { Lane, laneBytesOf } from "./lane.ts";
 import {
-  controlBytes,
   headerWord,
   layoutVersion,
   magicHigh,
   magicLow,
-  ringBytesMax,
-  ringBytesMin,
+  pageBytes as controlBytesMin,
 } from "./layout.ts";
 
-/** The memory of a channel, as whoever reads or writes a message in place wants it. */
-export interface RingMemory {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  /** 32-bit words, little-endian on every platform that Gapless runs on. */
-  readonly words: Int32Array;
-  readonly doubles: Float64Array;
-}
-
-export interface ChannelFile extends RingMemory {
+/** A channel that is mapped: a lane for each level of priority, the lowest first. */
+export interface ChannelFile {
   readonly channel: Channel;
-  readonly address: bigint;
+  readonly lanes: readonly [Lane, ...Lane[]];
+  /** What of the channel's wishes about its memory could not be met. */
+  readonly unmet: readonly UnmetWish[];
+  /** Another number where the file was made anew: there, sequences begin again. */
+  readonly identity: number;
   unmap(): void;
 }
 
@@ -35,40 +34,71 @@ export interface ChannelFile extends RingMemory {
  * Opens the file of a channel, creating it where there is none. Any number of processes may do so
  * at once: one of them creates it, and nobody sees it before it is whole.
  *
- * @throws GaplessError STORAGE_FULL, STORAGE_CORRUPT, or CONFIG_INVALID where the file was made
- *   with other settings.
+ * @throws GaplessError STORAGE_FULL, STORAGE_CORRUPT, CONFIG_INVALID where the file was made with
+ *   other settings, or PLATFORM_UNSUPPORTED where a strict channel does not get its memory.
  */
 export function openChannelFile(directory: string, channel: Channel): ChannelFile {
-  const filePath = path.join(directory, `${channel.name}.ring`);
-  const bytes = controlBytes + channel.ringBytes;
+  const filePath = channelPath(directory, channel.name);
+  const laneBytes = laneBytesOf(channel);
   if (!fs.existsSync(filePath)) {
-    createMappedFile(filePath, bytes, (buffer) => writeHeader(buffer, channel), { durable: false });
+    createMemoryFile(
+      filePath,
+      laneBytes * channel.priorities,
+      (buffer) => {
+        for (let lane = 0; lane < channel.priorities; lane++) {
+          writeHeader(new Int32Array(buffer, lane * laneBytes, headerWord.end), channel, lane);
+          noteCreation(new Lane(channel, buffer, lane, 0n));
+        }
+        describeChannel(new Lane(channel, buffer, 0, 0n));
+      },
+      channel,
+    );
   }
-  const mapping = mapFile(filePath, controlBytes);
+  const mapping = mapFile(filePath, controlBytesMin);
+  const { dev, ino } = fs.statSync(filePath);
+  const identity = zlib.crc32(`${identifySelf().bootId} ${dev} ${ino}`);
+  let unmet: readonly UnmetWish[];
   try {
-    checkHeader(mapping.buffer, filePath, channel);
+    checkFile(mapping, filePath, channel);
+    unmet = grantWishes(mapping, channel);
+    if (channel.strict && unmet.length > 0) throw notGranted(channel, unmet);
   } catch (error) {
     mapping.unmap();
     throw error;
   }
-  return describeMemory(mapping, channel);
-}
-
-function describeMemory(mapping: Mapping, channel: Channel): ChannelFile {
   const { address, buffer } = mapping;
+  const lanes = Array.from(
+    { length: channel.priorities },
+    (_unused, lane) => new Lane(channel, buffer, lane, address),
+  );
   return {
     channel,
-    address,
-    bytes: new Uint8Array(buffer),
-    view: new DataView(buffer),
-    words: new Int32Array(buffer),
-    doubles: new Float64Array(buffer),
+    lanes: lanes as [Lane, ...Lane[]],
+    unmet,
+    identity,
     unmap: () => mapping.unmap(),
   };
 }
 
-function writeHeader(buffer: ArrayBuffer, channel: Channel): void {
-  const words = new Int32Array(buffer, 0, headerWord.end);
+export function channelPath(directory: string, name: string): string {
+  return path.join(directory, `${name}.ring`);
+}
+
+/** From here on the silence of a party counts that never comes. */
+function noteCreation(lane: Lane): void {
+  renewClock();
+  for (const producer of lane.channel.producers.keys()) beat(lane.words, lane.producer(producer));
+  for (const consumer of lane.channel.consumers.keys()) beat(lane.words, lane.consumer(consumer));
+}
+
+function writeHeader(words: Int32Array, channel: Channel, lane: number): void {
+  words.set(settingsWords(channel, lane), headerWord.magicLow);
+  words[headerWord.checksum] = headerChecksum(words);
+}
+
+/** The header that belongs to the settings, but for its checksum. */
+function settingsWords(channel: Channel, lane: number): Int32Array {
+  const words = new Int32Array(headerWord.end);
   words[headerWord.magicLow] = magicLow;
   words[headerWord.magicHigh] = magicHigh;
   words[headerWord.version] = layoutVersion;
@@ -76,61 +106,85 @@ function writeHeader(buffer: ArrayBuffer, channel: Channel): void {
   words[headerWord.messageBytesMax] = channel.messageBytesMax;
   words[headerWord.consumers] = channel.consumers.length;
   words[headerWord.fingerprint] = fingerprint(channel);
+  words[headerWord.producers] = channel.producers.length;
+  words[headerWord.lanes] = channel.priorities;
+  words[headerWord.lane] = lane;
   words.set(bootIdWords(), headerWord.bootId);
-  words[headerWord.checksum] = headerChecksum(words);
+  return words;
 }
 
-function checkHeader(buffer: ArrayBuffer, filePath: string, channel: Channel): void {
-  const words = new Int32Array(buffer, 0, headerWord.end);
-  const corrupt = (reason: string): GaplessError =>
-    new GaplessError(
-      "STORAGE_CORRUPT",
-      `${filePath} is not a usable channel: ${reason}. Stop the services that use it and remove ` +
-        "it: it is made anew, and consumers fill what it held from their archive.",
-    );
+function notGranted({ name }: Channel, unmet: readonly UnmetWish[]): GaplessError {
+  const reasons = unmet.map(({ wish, reason }) => `${wish}: ${reason}`).join("; ");
+  return new GaplessError(
+    "PLATFORM_UNSUPPORTED",
+    `Channel ${name} is strict about its memory, and not all of it is to be had. ${reasons}.`,
+  );
+}
 
-  const found = (index: number): number => words[index] ?? 0;
-  if (found(headerWord.magicLow) !== magicLow || found(headerWord.magicHigh) !== magicHigh) {
-    throw corrupt("it does not begin with GAPLRING");
+function checkFile({ buffer, pageBytes }: Mapping, filePath: string, channel: Channel): void {
+  const first = new Int32Array(buffer, 0, headerWord.end);
+  checkHeader(first, filePath, channel);
+  const laneBytes = laneBytesOf(channel);
+  const bytes = wholePages(laneBytes * channel.priorities, pageBytes);
+  if (buffer.byteLength !== bytes) {
+    throw unusable(filePath, `bytes=${buffer.byteLength}, expected ${bytes}`);
   }
-  if (found(headerWord.version) !== layoutVersion) {
-    throw corrupt(`version=${found(headerWord.version)}, expected ${layoutVersion}`);
+  for (let lane = 0; lane < channel.priorities; lane++) {
+    const words = new Int32Array(buffer, lane * laneBytes, headerWord.end);
+    checkHeader(words, filePath, channel);
+    const expected = settingsWords(channel, lane);
+    expected[headerWord.checksum] = headerChecksum(expected);
+    // Every access trusts the settings, and the settings only what is compared with them here.
+    if (words.some((word, index) => word !== expected[index])) {
+      throw unusable(filePath, `the header of lane ${lane} contradicts itself`);
+    }
   }
-  if (found(headerWord.checksum) !== headerChecksum(words)) {
-    throw corrupt("the checksum of its header does not match");
-  }
-  const ringBytes = 2 ** found(headerWord.ringBytesLog2);
-  if (ringBytes < ringBytesMin || ringBytes > ringBytesMax) throw corrupt(`ring=${ringBytes}`);
-  if (buffer.byteLength !== controlBytes + ringBytes) {
-    throw corrupt(`bytes=${buffer.byteLength}, expected ${controlBytes + ringBytes}`);
-  }
-  if (bootIdWords().some((word, index) => word !== found(headerWord.bootId + index))) {
-    throw corrupt("it is from before the last boot");
-  }
-  if (found(headerWord.fingerprint) !== fingerprint(channel)) {
+}
+
+function checkHeader(words: Int32Array, filePath: string, channel: Channel): void {
+  checkChannelHeader(words, filePath);
+  if (words[headerWord.fingerprint] !== fingerprint(channel)) {
     throw new GaplessError(
       "CONFIG_INVALID",
       `${filePath} was made with other settings than channel ${channel.name} has now. Stop the ` +
         "services that use it and remove it, or give all of them the same configuration.",
     );
   }
-  // Every access trusts the settings, and the settings only what was compared with them here.
-  if (
-    ringBytes !== channel.ringBytes ||
-    found(headerWord.messageBytesMax) !== channel.messageBytesMax ||
-    found(headerWord.consumers) !== channel.consumers.length
-  ) {
-    throw corrupt("its header and the fingerprint in it contradict each other");
+}
+
+/**
+ * That it is a header of this version and boot, whatever the settings.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function checkChannelHeader(words: Int32Array, filePath: string): void {
+  const found = (index: number): number => words[index] ?? 0;
+  if (found(headerWord.magicLow) !== magicLow || found(headerWord.magicHigh) !== magicHigh) {
+    throw unusable(filePath, "it does not begin with GAPLRING");
   }
+  if (found(headerWord.version) !== layoutVersion) {
+    throw unusable(filePath, `version=${found(headerWord.version)}, expected ${layoutVersion}`);
+  }
+  if (found(headerWord.checksum) !== headerChecksum(words)) {
+    throw unusable(filePath, "the checksum of its header does not match");
+  }
+  if (bootIdWords().some((word, index) => word !== found(headerWord.bootId + index))) {
+    throw unusable(filePath, "it is from before the last boot");
+  }
+}
+
+/** What the file of a channel is not. */
+export function unusable(filePath: string, reason: string): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${filePath} is not a usable channel: ${reason}. Stop the services that use it and remove ` +
+      "it: it is made anew, and consumers fill what it held from their archive.",
+  );
 }
 
 function headerChecksum(words: Int32Array): number {
   const covered = words.subarray(headerWord.checksum + 1, headerWord.end);
   return zlib.crc32(new Uint8Array(covered.buffer, covered.byteOffset, covered.byteLength)) | 0;
-}
-
-function fingerprint(channel: Channel): number {
-  return zlib.crc32(JSON.stringify(channel)) | 0;
 }
 
 function bootIdWords(): number[] {
@@ -139,10 +193,10 @@ function bootIdWords(): number[] {
 }
 
 /** What either end finds in a channel that no end of ours has written. */
-export function channelDamaged(file: ChannelFile, reason: string): GaplessError {
+export function channelDamaged({ channel }: { channel: Channel }, reason: string): GaplessError {
   return new GaplessError(
     "STORAGE_CORRUPT",
-    `Channel ${file.channel.name} is damaged: ${reason}. Stop its services and remove its file: ` +
+    `Channel ${channel.name} is damaged: ${reason}. Stop its services and remove its file: ` +
       "consumers fill what it held from their archive.",
   );
 }

@@ -36,6 +36,17 @@ export function giveUpOwnership(words: Int32Array, index: number): void {
   Atomics.store(words, index, nobody);
 }
 
+/** Whether nobody has the end: it was never taken, or its last owner has left it. */
+export function isVacant(words: Int32Array, index: number): boolean {
+  return Atomics.load(words, index) === nobody;
+}
+
+/** Process id of the owner, dead or alive. */
+export function ownerOf(words: Int32Array, index: number): number | undefined {
+  const pid = Math.abs(Atomics.load(words, index));
+  return pid === nobody ? undefined : pid;
+}
+
 /** Reads /proc: for slow paths. */
 export function isOwnerAlive(words: Int32Array, index: number): boolean {
   return isAliveAs(words, index, Atomics.load(words, index));

@@ -1,97 +1,154 @@
-/**
- * The producing end of a channel with one producer.
- *
- *   anchor        tail          head            limit
- *     |  committed  |  claimed    |     room      |
- *
- * `head` and `limit` are this process's own. `limit` is where the slowest consumer would be
- * overwritten; it is worked out anew only when a claim would pass it, so as long as there is room
- * a message costs no look at the consumers.
- */
+/** The producing end of one lane of a channel. */
 import { assert, GaplessError } from "../errors.ts";
-import { futexWait } from "../memory/futex.ts";
-import { channelDamaged, type ChannelFile, type RingMemory } from "./channel-file.ts";
-import { addressOfWord, sleepOn, wakeSleepers } from "./sleep.ts";
+import { bootMs, bootNs } from "../clock.ts";
 import {
-  consumerOffset,
-  consumerWord,
-  controlBytes,
-  evicted,
-  joining,
-  ownershipWord,
-  paddingLength,
-  producerWord,
+  BACK_PRESSURED,
+  CIRCUIT_OPEN,
+  CircuitBreaker,
+  DROPPED,
+  throttleDelayUs,
+  type CircuitState,
+} from "./backpressure.ts";
+import type { Claims } from "./claims.ts";
+import { takeOver } from "./failover.ts";
+import { beat, renewClock, startBeating, stopBeating } from "./heartbeat.ts";
+import type { Lane, RingMemory } from "./lane.ts";
+import { recordLatency } from "./latency.ts";
+import {
+  extension,
+  extensionBytesOf,
+  partyOffset,
+  producerOffset,
+  record,
   recordHeaderBytes,
-  recordHeaderUnits,
-  sleepWord,
+  topicBytesMax,
   unitBytes,
+  unitsOf,
 } from "./layout.ts";
-import { giveUpOwnership, isOwnerAlive, takeOwnership } from "./ownership.ts";
-
-/** The ring is full. Nothing was claimed; try again when consumers have gone on. */
-export const BACK_PRESSURED = -1;
+import { extendLoss } from "./losses.ts";
+import { giveUpOwnership, takeOwnership } from "./ownership.ts";
+import { SharedClaims } from "./shared-claims.ts";
+import {
+  announceSleep,
+  producersBed,
+  readWakes,
+  sleepBlocking,
+  sleepOn,
+  wake,
+  wakeConsumers,
+} from "./sleep.ts";
+import { SoloClaims } from "./solo-claims.ts";
+import { makeTopic, type Topic } from "./topics.ts";
 
 /** How long a sleeping producer goes without asking whether the consumer in its way lives. */
 const livenessCheckMs = 100;
+/** So often a producer that never waits asks the same. */
+const refusalsPerCheck = 1024;
+/** Of `sampled` messages, one in so many is stamped. */
+const samplePeriod = 64;
+const never = 0x3fff_ffff;
 
-const firstWordOfRing = controlBytes / 4;
+const pillow = new Int32Array(new SharedArrayBuffer(4));
 
 export class Publisher {
   /** Where claimed messages are written, at the offset that `claim` returned. */
   readonly memory: RingMemory;
 
-  private readonly file: ChannelFile;
-  private readonly words: Int32Array;
-  private readonly doubles: Float64Array;
-  private readonly mask: number;
-  private readonly capacity: number;
+  private readonly lane: Lane;
+  private readonly claims: Claims;
+  /** The mark of a message without an extension. */
+  private readonly mark: number;
+  /** First word of this producer's block. */
+  private readonly base: number;
   /** -1 once closed: then nothing fits. */
   private messageBytesMax: number;
-  /** Next record's position, padding not counted. */
-  private head = 0;
-  private tail = 0;
-  private limit = 0;
-  /** Start of the newest record, claimed or committed. */
-  private newest = 0;
-  private anchor = 0;
-  /** Of the newest message, claimed or committed. */
-  private claimedSequence = 0;
-  private committedSequence = 0;
+  private readonly breaker: CircuitBreaker | undefined;
+  /** Whether the high-water mark was met and the low one has not been seen since. */
+  private isPressured = false;
+  private readonly stampPeriod: number;
+  private untilStamp: number;
+  private stamps = 0;
+  /** When the claimed message was stamped whose commit is timed; 0: none is. */
+  private stampedNs = 0;
+  /** What is claimed and not committed. Counters above 2^31 are kept in shared memory only. */
+  private openMessages = 0;
+  private openBytes = 0;
+  private readonly hasBackup: boolean;
+  private refusals = 0;
+  /** The loss that the next one may go on with. */
+  private lossNumber = 0;
+  private lossFrom = 0;
+  private lossMessages = 0;
   private isOpen = true;
 
-  /** Use `Bus.publisher`. */
-  constructor(file: ChannelFile) {
-    this.file = file;
-    this.memory = file;
-    this.words = file.words;
-    this.doubles = file.doubles;
-    this.capacity = file.channel.ringBytes / unitBytes;
-    this.mask = this.capacity - 1;
-    this.messageBytesMax = file.channel.messageBytesMax;
-    takeOwnership(
-      this.words,
-      ownershipWord.producer,
-      `The producing end of channel ${file.channel.name}`,
-    );
+  /** Use `Bus.publisher`, or `Bus.standby`, which takes over from whoever writes. */
+  constructor(lane: Lane, producer: number, takesOver = false) {
+    const { channel } = lane;
+    this.lane = lane;
+    this.hasBackup = channel.hasBackup;
+    this.memory = lane;
+    this.mark = producer << record.producerShift;
+    this.base = lane.producer(producer);
+    this.messageBytesMax = channel.messageBytesMax;
+    const { backpressure, timestamps } = channel;
+    if (backpressure.mode === "CircuitBreaker") this.breaker = new CircuitBreaker(backpressure);
+    this.stampPeriod = { all: 1, sampled: samplePeriod, off: never }[timestamps];
+    this.untilStamp = this.stampPeriod;
+    this.claims =
+      channel.producers.length > 1 ? new SharedClaims(lane, producer) : new SoloClaims(lane);
+    const owner = this.base + partyOffset.owner;
+    takeOwnership(lane.words, owner, `The producing end of channel ${channel.name}`);
     try {
-      this.recover();
+      renewClock();
+      // Before it is the one that writes: from then on, silence or a finished stream is its own.
+      beat(lane.words, this.base);
+      Atomics.store(lane.words, this.base + producerOffset.finished, 0);
+      if (takesOver) takeOver(lane, producer);
+      this.claims.recover();
+      // The last owner may have died between its last tail and waking those who sleep for it.
+      wakeConsumers(lane);
+      startBeating(this);
     } catch (error) {
-      giveUpOwnership(this.words, ownershipWord.producer);
+      giveUpOwnership(lane.words, owner);
       throw error;
     }
   }
 
-  /** Sequence of the newest message, claimed ones included; 0 before the first. */
+  /**
+   * Sequence of the newest message of this end, claimed ones included. With several producers the
+   * messages between two of this end are those of the others. 0 before the first.
+   */
   get sequence(): number {
-    return this.claimedSequence;
+    return this.claims.sequence;
+  }
+
+  /** Share of the ring between the slowest consumer and the newest claim, 0 to 1. */
+  get utilisation(): number {
+    this.checkOpen();
+    return this.claims.used() / this.lane.capacity;
+  }
+
+  /** What the circuit breaker of the channel does; undefined where it has none. */
+  get circuit(): CircuitState | undefined {
+    return this.breaker?.state(bootMs());
   }
 
   /**
-   * Claims room for `length` bytes and returns the byte offset in `memory` to write them at, or
-   * BACK_PRESSURED. The offset is a multiple of 8.
+   * A topic to publish under: its bytes are encoded once.
+   *
+   * @throws GaplessError CONFIG_INVALID for an empty one or one above 128 bytes.
+   */
+  topic(name: string): Topic {
+    return makeTopic(name);
+  }
+
+  /**
+   * Claims room for `length` bytes and returns the byte offset in `memory` to write them at (a
+   * multiple of 8), or BACK_PRESSURED, DROPPED or CIRCUIT_OPEN, after what the channel's
+   * backpressure does.
    *
    *     const offset = publisher.claim(16);
-   *     if (offset === BACK_PRESSURED) return offset;
+   *     if (offset < 0) return offset;
    *     publisher.memory.view.setFloat64(offset, price, true);
    *     publisher.memory.view.setFloat64(offset + 8, quantity, true);
    *     publisher.commit();
@@ -99,82 +156,135 @@ export class Publisher {
    * Several claims may be open at once: the next `commit` publishes all of them at the price of
    * one, the next `abort` forgets all of them.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
    */
-  claim(length: number): number {
+  claim(length: number, topic?: Topic): number {
     if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
-    const units = recordHeaderUnits + ((length + 7) >>> 3);
-    let start = this.head;
-    const rest = this.capacity - (start & this.mask);
-    const padding = units > rest ? rest : 0;
-    const end = (start + padding + units) | 0;
-    if (((end - this.limit) | 0) > 0 && !this.lookAtConsumers(end)) return BACK_PRESSURED;
-
-    const words = this.words;
-    if (padding > 0) {
-      words[this.wordOf(start)] = paddingLength;
-      start = (start + padding) | 0;
+    const isStampDue = --this.untilStamp <= 0;
+    if (isStampDue || this.isPressured || topic !== undefined) {
+      return this.claimWithCare(length, topic, isStampDue);
     }
-    const word = this.wordOf(start);
-    const sequence = this.claimedSequence + 1;
-    words[word] = length;
-    this.doubles[(word >>> 1) + 1] = sequence;
-    this.claimedSequence = sequence;
-    this.newest = start;
-    this.head = end;
+    const word = this.claims.tryClaim(length, this.mark, this.claims.room.highWater);
+    if (word < 0) return this.refuse(length, topic);
+    this.openMessages++;
+    this.openBytes += length;
     return word * 4 + recordHeaderBytes;
   }
 
-  /** Publishes everything claimed since the last commit. */
+  /**
+   * Publishes everything claimed since the last commit.
+   *
+   * @throws GaplessError FENCED where a backup took over since: what of it had not been published
+   *   by then is not, and whoever has taken over knows by `last` where it goes on
+   */
   commit(): void {
-    const words = this.words;
-    const tail = this.head;
-    if (tail === this.tail) {
-      this.checkOpen();
-      return;
-    }
-    this.tail = tail;
-    this.committedSequence = this.claimedSequence;
-    // SYNC record-visible: publishes the records claimed above; pairs with Subscriber.poll.
-    Atomics.store(words, producerWord.tail, tail);
-    this.anchor = this.newest;
-    words[producerWord.anchor] = this.newest;
-    // SYNC consumer-asleep: the tail is stored first; a consumer sets the flag, then looks at it.
-    if (Atomics.load(words, sleepWord.consumersAsleep) !== 0) this.wakeConsumers();
+    const { lane, base } = this;
+    this.checkOpen();
+    this.claims.commit();
+    this.add(producerOffset.messages, this.openMessages);
+    this.add(producerOffset.bytes, this.openBytes);
+    this.openMessages = 0;
+    this.openBytes = 0;
+    // Where silence means a backup, at each commit: a loop may never let a timer fire.
+    if (this.hasBackup) renewClock();
+    beat(lane.words, base);
+    if (this.stampedNs === 0) return;
+    recordLatency(lane.words, base + producerOffset.writeLatency, bootNs() - this.stampedNs);
+    this.stampedNs = 0;
   }
 
   /** Takes back everything claimed since the last commit: it was never there. */
   abort(): void {
-    this.claimedSequence = this.committedSequence;
-    this.head = this.tail;
-    this.newest = this.anchor;
+    this.claims.abort();
+    this.openMessages = 0;
+    this.openBytes = 0;
+    this.stampedNs = 0;
   }
 
   /**
    * Claims, copies and commits. Returns the message's sequence, counted from 1 since the channel
-   * was made, or BACK_PRESSURED.
+   * was made, or a negative answer as `claim` does.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
    */
-  offer(bytes: Uint8Array): number {
-    const offset = this.claim(bytes.length);
-    if (offset === BACK_PRESSURED) return BACK_PRESSURED;
+  offer(bytes: Uint8Array, topic?: Topic): number {
+    const offset = this.claim(bytes.length, topic);
+    if (offset < 0) return offset;
     this.memory.bytes.set(bytes, offset);
+    const { sequence } = this;
     this.commit();
-    return this.sequence;
+    return sequence;
   }
 
   /**
-   * The newest committed message, also when a former owner of this end committed it; undefined
-   * before the first. The bytes are a copy.
+   * Offers messages in order and publishes them at once. Returns how many went in before the first
+   * that did not: offer the others again.
+   *
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED; then none is published.
+   */
+  offerMany(messages: readonly Uint8Array[], topic?: Topic): number {
+    let count = 0;
+    try {
+      for (const bytes of messages) {
+        const offset = this.claim(bytes.length, topic);
+        if (offset < 0) break;
+        this.memory.bytes.set(bytes, offset);
+        count++;
+      }
+    } catch (error) {
+      this.abort();
+      throw error;
+    }
+    this.commit();
+    return count;
+  }
+
+  /**
+   * Offers a message until it goes in, asleep in between: the event loop stays free. Resolves to
+   * its sequence, or to DROPPED where the channel drops it. An abort rejects with the signal's
+   * reason; the message is then not published.
+   *
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED, CLOSED
+   */
+  async send(
+    bytes: Uint8Array,
+    options: { topic?: Topic; signal?: AbortSignal } = {},
+  ): Promise<number> {
+    while (true) {
+      options.signal?.throwIfAborted();
+      const room = this.claims.room.highWater;
+      const offset = this.tryClaim(bytes.length, options.topic, room, --this.untilStamp <= 0);
+      if (offset >= 0) {
+        this.memory.bytes.set(bytes, offset);
+        const { sequence } = this;
+        this.commit();
+        return sequence;
+      }
+      if (this.lane.channel.backpressure.mode === "DropNewest") {
+        return this.offer(bytes, options.topic);
+      }
+      await this.waitForRoom(bytes.length, options.signal);
+    }
+  }
+
+  /**
+   * The newest message that this end has committed, also when a former owner of it did, and in a
+   * channel with a backup, whichever of the two did: there the one that takes over goes on behind
+   * it. Undefined before the first, and where several produce and it has been overwritten. The
+   * bytes are a copy.
    */
   last(): Uint8Array | undefined {
     this.checkOpen();
-    assert(this.head === this.tail, "last() with a claim open");
-    if (this.anchor === this.tail) return undefined;
-    const word = this.wordOf(this.anchor);
+    assert(!this.claims.hasOpen, "last() with a claim open");
+    const position = this.claims.newestCommitted();
+    if (position === undefined) return undefined;
+    const word = this.lane.wordOf(position);
+    const { words } = this.lane;
+    const descriptor = words[word] ?? 0;
+    const bodyBytes = descriptor & record.bodyMask;
+    const extra = (descriptor & record.marked) === 0 ? 0 : extensionBytesOf(words[word + 1] ?? 0);
     const start = word * 4 + recordHeaderBytes;
-    return this.memory.bytes.slice(start, start + this.at(word));
+    return this.memory.bytes.slice(start + extra, start + bodyBytes);
   }
 
   /**
@@ -183,51 +293,48 @@ export class Publisher {
    *
    * @throws GaplessError MESSAGE_TOO_LARGE, or CLOSED, also where the end is closed meanwhile
    */
-  async waitForRoom(length: number, signal: AbortSignal): Promise<void> {
-    const wake = (): void => wakeSleepers(this.file, sleepWord.producerWakes);
-    signal.addEventListener("abort", wake, { once: true });
+  async waitForRoom(length: number, signal?: AbortSignal): Promise<void> {
+    const { sleep } = this.lane;
+    const wakeUp = (): void => wake(sleep, producersBed);
+    signal?.addEventListener("abort", wakeUp, { once: true });
     try {
       while (true) {
-        signal.throwIfAborted();
+        signal?.throwIfAborted();
         this.checkOpen();
-        const wakes = Atomics.load(this.words, sleepWord.producerWakes);
+        const wakes = readWakes(sleep, producersBed);
         if (this.hasRoom(length)) return;
-        await sleepOn(this.file, sleepWord.producerWakes, wakes, livenessCheckMs);
+        await sleepOn(sleep, producersBed, wakes, livenessCheckMs);
         this.checkOpen();
-        this.evictTheDead();
+        this.claims.failTheDead();
       }
     } finally {
-      signal.removeEventListener("abort", wake);
-      if (this.isOpen) Atomics.store(this.words, sleepWord.producerAsleep, 0);
+      signal?.removeEventListener("abort", wakeUp);
     }
   }
 
   /** The same for a thread of its own: blocks up to `timeoutMs`, and says whether there is room. */
   waitForRoomBlocking(length: number, timeoutMs: number): boolean {
+    const { sleep } = this.lane;
     const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    try {
-      while (true) {
-        const wakes = Atomics.load(this.words, sleepWord.producerWakes);
-        if (this.hasRoom(length)) return true;
-        const leftMs = deadline - performance.now();
-        if (leftMs <= 0) return false;
-        const address = addressOfWord(this.file, sleepWord.producerWakes);
-        futexWait(address, wakes, Math.min(leftMs, livenessCheckMs));
-        this.evictTheDead();
-      }
-    } finally {
-      Atomics.store(this.words, sleepWord.producerAsleep, 0);
+    while (true) {
+      const wakes = readWakes(sleep, producersBed);
+      if (this.hasRoom(length)) return true;
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) return false;
+      sleepBlocking(sleep, producersBed, wakes, Math.min(leftMs, livenessCheckMs));
+      this.beatNow();
+      this.claims.failTheDead();
     }
   }
 
   /** Says that nothing will follow: consumers that have read everything see the end. */
   finish(): void {
     this.checkOpen();
-    assert(this.head === this.tail, "finish() with a claim open");
-    // SYNC stream-ended: stored after the last tail; pairs with Subscriber.ended.
-    Atomics.store(this.words, ownershipWord.finished, 1);
-    this.wakeConsumers();
+    assert(!this.claims.hasOpen, "finish() with a claim open");
+    // SYNC stream-ended: stored after the last tail; pairs with Reader.hasEnded.
+    Atomics.store(this.lane.words, this.base + producerOffset.finished, 1);
+    wakeConsumers(this.lane);
   }
 
   /**
@@ -236,145 +343,175 @@ export class Publisher {
    */
   close(): void {
     if (!this.isOpen) return;
-    this.isOpen = false;
     this.abort();
+    this.isOpen = false;
     this.messageBytesMax = -1;
-    wakeSleepers(this.file, sleepWord.producerWakes);
-    giveUpOwnership(this.words, ownershipWord.producer);
+    stopBeating(this);
+    wake(this.lane.sleep, producersBed);
+    giveUpOwnership(this.lane.words, this.base + partyOffset.owner);
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** Goes on behind what the last owner committed. */
-  private recover(): void {
-    Atomics.store(this.words, ownershipWord.finished, 0);
-    Atomics.store(this.words, sleepWord.producerAsleep, 0);
-    this.tail = Atomics.load(this.words, producerWord.tail);
-    this.head = this.tail;
-    this.newest = this.findNewest();
-    this.anchor = this.newest;
-    this.committedSequence = this.newest === this.tail ? 0 : this.readSequence(this.newest);
-    this.claimedSequence = this.committedSequence;
-    this.lookAtConsumers(this.tail);
-    // The last owner may have died between its last tail and waking those who sleep for it.
-    this.wakeConsumers();
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
   }
 
-  /** Works out the limit anew. Returns whether `end` is within it. */
-  private lookAtConsumers(end: number): boolean {
-    let lagMax = (this.tail - this.anchor) | 0;
-    for (let consumer = 0; consumer < this.file.channel.consumers.length; consumer++) {
-      lagMax = Math.max(lagMax, this.lagOf(consumer));
+  /** A producer that publishes nothing is well as long as its event loop turns. */
+  beatIfIdle(): void {
+    beat(this.lane.words, this.base);
+  }
+
+  /** Waiting is being well, also where no timer fires meanwhile. */
+  private beatNow(): void {
+    renewClock();
+    this.beatIfIdle();
+  }
+
+  /** A claim with an extension, or one behind another that met the high-water mark. */
+  private claimWithCare(length: number, topic: Topic | undefined, isStampDue: boolean): number {
+    const { highWater, lowWater } = this.claims.room;
+    if (this.breaker?.state(bootMs()) === "open") return this.reject(CIRCUIT_OPEN);
+    if (this.isPressured) {
+      if (this.claims.used() > lowWater) return this.refuse(length, topic);
+      this.isPressured = false;
     }
-    this.limit = (this.tail - lagMax + this.capacity) | 0;
-    return ((end - this.limit) | 0) <= 0;
+    const offset = this.tryClaim(length, topic, highWater, isStampDue);
+    if (offset < 0) return this.refuse(length, topic);
+    this.breaker?.succeeded();
+    return offset;
   }
 
-  /** Units between the consumer and the tail; 0 for one that does not hold the producer back. */
-  private lagOf(consumer: number): number {
-    const base = consumerWord(consumer);
-    // SYNC position-counts: pairs with the store of the state in Subscriber.rejoin.
-    const state = Atomics.load(this.words, base + consumerOffset.state);
-    if ((state & evicted) !== 0) return 0;
-    // SYNC space-free: pairs with the store in Subscriber.release.
-    const lag = this.distance(Atomics.load(this.words, base + consumerOffset.position));
-    if (lag <= this.capacity) return lag;
-    // On its way back it may have been overtaken: it says where it really begins in a moment.
-    if ((state & joining) !== 0) return this.capacity;
-    throw channelDamaged(
-      this.file,
-      `consumer ${this.file.channel.consumers[consumer] ?? ""} is ${lag} units behind the tail, ` +
-        `in a ring of ${this.capacity}`,
-    );
+  /** What the channel's backpressure makes of a claim at or above the high-water mark. */
+  private refuse(length: number, topic: Topic | undefined): number {
+    const { claims } = this;
+    const { backpressure } = this.lane.channel;
+    if (++this.refusals % refusalsPerCheck === 0) {
+      this.beatNow();
+      claims.failTheDead();
+    }
+    if (!this.isPressured) this.add(producerOffset.pressured, 1);
+    this.isPressured = backpressure.mode !== "Reject" && backpressure.mode !== "DropOldest";
+    switch (backpressure.mode) {
+      case "Reject":
+      case "DropOldest":
+        return this.reject(BACK_PRESSURED);
+      case "DropNewest":
+        return this.drop();
+      case "BlockProducer": {
+        // Not with a claim open, which may stand in its own way: it has to be committed first.
+        const waits = !claims.hasOpen;
+        if (!waits || !this.waitForRoomBlocking(length, backpressure.timeoutMs)) {
+          return this.reject(BACK_PRESSURED);
+        }
+        this.isPressured = false;
+        return this.tryClaim(length, topic, claims.room.highWater, false);
+      }
+      case "AdaptiveThrottle": {
+        Atomics.wait(pillow, 0, 0, throttleDelayUs(backpressure, this.utilisation) / 1000);
+        const offset = this.tryClaim(length, topic, this.lane.capacity, false);
+        return offset >= 0 ? offset : this.reject(BACK_PRESSURED);
+      }
+      case "CircuitBreaker":
+        this.breaker?.failed(bootMs());
+        return this.reject(BACK_PRESSURED);
+    }
+  }
+
+  /** Claims with what extension there is to be. Returns the offset of the message, or -1. */
+  private tryClaim(
+    length: number,
+    topic: Topic | undefined,
+    room: number,
+    isStampDue: boolean,
+  ): number {
+    const { claims, lane } = this;
+    if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
+    const isStamped = isStampDue && this.stampPeriod !== never;
+    const topicBytes = topic === undefined ? 0 : topic.bytes.length;
+    const stampBytes = isStamped ? extension.stampBytes : 0;
+    const extra = stampBytes + unitBytes * ((topicBytes + 7) >>> 3);
+    const mark = extra === 0 ? this.mark : this.mark | record.marked;
+    const word = claims.tryClaim(length + extra, mark, room);
+    if (word < 0) return -1;
+    this.openMessages++;
+    this.openBytes += length;
+    if (isStampDue) this.untilStamp = this.stampPeriod;
+    const start = word * 4 + recordHeaderBytes;
+    if (extra === 0) return start;
+    lane.words[word + 1] = topicBytes | (isStamped ? extension.stamped : 0);
+    if (isStamped) lane.doubles[start >>> 3] = this.stamp();
+    if (topic !== undefined) lane.bytes.set(topic.bytes, start + stampBytes);
+    return start + extra;
+  }
+
+  /** The time; now and then it is also kept, for how long it takes to the commit. */
+  private stamp(): number {
+    const ns = bootNs();
+    if (this.stampPeriod > 1 || ++this.stamps % samplePeriod === 0) this.stampedNs = ns;
+    return ns;
   }
 
   /** Looks for room; where there is none, asks the consumers to wake us and looks once more. */
   private hasRoom(length: number): boolean {
     if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
-    assert(this.head === this.tail, "waiting for room with a claim open could wait for ever");
-    // Twice the record: a padding record before it is shorter than it.
-    const end = (this.head + 2 * (recordHeaderUnits + ((length + 7) >>> 3))) | 0;
-    if (this.lookAtConsumers(end)) return true;
-    // SYNC producer-asleep: the flag, then another look; Subscriber.release stores the position,
-    // then looks at the flag.
-    Atomics.store(this.words, sleepWord.producerAsleep, 1);
-    return this.lookAtConsumers(end);
+    assert(!this.claims.hasOpen, "waiting for room with a claim open could wait for ever");
+    const { highWater, lowWater } = this.claims.room;
+    // Twice the record: what is skipped before it is shorter than it. And what it extends it by.
+    const units = 2 * unitsOf(length + extension.stampBytes + topicBytesMax);
+    const used = this.isPressured ? lowWater : Math.max(0, highWater - units);
+    if (this.claims.used() <= used) return true;
+    // SYNC producer-asleep: the flag, then another look; Reader.release stores the position, then
+    // looks at the flag.
+    announceSleep(this.lane.sleep, producersBed);
+    return this.claims.used() <= used;
   }
 
-  /** Who takes over meanwhile changes the state, and is not evicted for its forebear. */
-  private evictTheDead(): void {
-    const { deadConsumer, consumers } = this.file.channel;
-    if (deadConsumer !== "evict") return;
-    for (let consumer = 0; consumer < consumers.length; consumer++) {
-      const base = consumerWord(consumer);
-      const state = Atomics.load(this.words, base + consumerOffset.state);
-      if (this.lagOf(consumer) < this.capacity / 2) continue;
-      if (isOwnerAlive(this.words, base + consumerOffset.owner)) continue;
-      Atomics.compareExchange(this.words, base + consumerOffset.state, state, state | evicted);
+  /** Counts and records what the caller is told that it cannot write. */
+  private reject(answer: number): number {
+    this.add(producerOffset.rejected, 1);
+    const next = this.claims.sequence + 1;
+    if (this.lossFrom !== next) this.lossMessages = 0;
+    this.lossFrom = next;
+    this.lossMessages++;
+    this.lossNumber = extendLoss(this.lane, this.lossMessages === 1 ? 0 : this.lossNumber, {
+      cause: "rejected",
+      party: this.producer,
+      from: next,
+      to: next,
+      messages: this.lossMessages,
+    });
+    return answer;
+  }
+
+  private drop(): number {
+    const sequence = this.claims.giveUpSequence();
+    this.add(producerOffset.dropped, 1);
+    const isNext = this.lossMessages > 0 && sequence === this.lossFrom + this.lossMessages;
+    if (!isNext) {
+      this.lossFrom = sequence;
+      this.lossMessages = 0;
     }
+    this.lossMessages++;
+    this.lossNumber = extendLoss(this.lane, isNext ? this.lossNumber : 0, {
+      cause: "dropped",
+      party: this.producer,
+      from: this.lossFrom,
+      to: sequence,
+      messages: this.lossMessages,
+    });
+    return DROPPED;
   }
 
-  private wakeConsumers(): void {
-    Atomics.store(this.words, sleepWord.consumersAsleep, 0);
-    wakeSleepers(this.file, sleepWord.consumersWakes);
+  private get producer(): number {
+    return (this.mark >>> record.producerShift) & record.producerMask;
   }
 
-  /**
-   * The newest committed record: from the anchor, which a commit moves last, to the tail. A claim
-   * never reaches around to the anchor, so the records between are whole.
-   */
-  private findNewest(): number {
-    const anchor = this.at(producerWord.anchor);
-    const { tail } = this;
-    // Only before the first commit is there no record, and only then is the anchor the tail.
-    if (anchor === tail && tail === 0) return tail;
-    if (anchor === tail || this.distance(anchor) > this.capacity) {
-      throw channelDamaged(
-        this.file,
-        `anchor ${anchor >>> 0} does not belong to tail ${tail >>> 0}`,
-      );
-    }
-    let newest = anchor;
-    let position = anchor;
-    while (position !== tail) {
-      const length = this.at(this.wordOf(position));
-      const rest = this.capacity - (position & this.mask);
-      const isPadding = length === paddingLength && position !== anchor;
-      const units = isPadding ? rest : recordHeaderUnits + ((length + 7) >>> 3);
-      const isWhole = isPadding || (length >= 0 && length <= this.messageBytesMax);
-      if (!isWhole || units > rest || units > this.distance(position)) {
-        throw channelDamaged(
-          this.file,
-          `a record at position ${position >>> 0} has length ${length}`,
-        );
-      }
-      if (!isPadding) newest = position;
-      position = (position + units) | 0;
-    }
-    return newest;
-  }
-
-  private readSequence(position: number): number {
-    const sequence = this.doubles[(this.wordOf(position) >>> 1) + 1] ?? 0;
-    if (Number.isSafeInteger(sequence) && sequence > 0) return sequence;
-    throw channelDamaged(
-      this.file,
-      `the record at position ${position >>> 0} has sequence ${sequence}`,
-    );
-  }
-
-  private distance(position: number): number {
-    return (this.tail - position) >>> 0;
-  }
-
-  private wordOf(position: number): number {
-    return firstWordOfRing + (position & this.mask) * 2;
-  }
-
-  private at(word: number): number {
-    return this.words[word] ?? 0;
+  private add(offset: number, count: number): void {
+    const index = (this.base + offset) >>> 1;
+    this.lane.doubles[index] = (this.lane.doubles[index] ?? 0) + count;
   }
 
   private checkOpen(): void {
@@ -384,15 +521,16 @@ export class Publisher {
   private closed(): GaplessError {
     return new GaplessError(
       "CLOSED",
-      `The producing end of channel ${this.file.channel.name} is closed.`,
+      `The producing end of channel ${this.lane.channel.name} is closed.`,
     );
   }
 
   private refusal(length: number): GaplessError {
     if (!this.isOpen) return this.closed();
+    this.add(producerOffset.errors, 1);
     return new GaplessError(
       "MESSAGE_TOO_LARGE",
-      `A message does not fit channel ${this.file.channel.name}: bytes=${length}, ` +
+      `A message does not fit channel ${this.lane.channel.name}: bytes=${length}, ` +
         `message_size_max=${this.messageBytesMax}.`,
     );
   }

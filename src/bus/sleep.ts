@@ -8,56 +8,103 @@
  * has more than two of them, and minds the delay, raises UV_THREADPOOL_SIZE.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { futexWaitAsync, futexWake } from "../memory/futex.ts";
-import type { ChannelFile } from "./channel-file.ts";
+import { futexWait, futexWaitAsync, futexWake } from "../memory/futex.ts";
+import type { Lane, SleepMemory } from "./lane.ts";
+import { sleepWord } from "./layout.ts";
 
 const poolThreads = Number(process.env["UV_THREADPOOL_SIZE"]) || 4;
 const sleepersMax = Math.max(1, poolThreads >> 1);
 const lookIntervalMs = { first: 1, most: 32 };
 
+/** One of the two pairs of words that parties of a channel sleep on. */
+export interface Bed {
+  readonly asleep: number;
+  readonly wakes: number;
+}
+
+export const consumersBed: Bed = {
+  asleep: sleepWord.consumersAsleep,
+  wakes: sleepWord.consumersWakes,
+};
+
+export const producersBed: Bed = {
+  asleep: sleepWord.producersAsleep,
+  wakes: sleepWord.producersWakes,
+};
+
 interface Sleeper {
-  readonly file: ChannelFile;
-  readonly wakesWord: number;
+  readonly memory: SleepMemory;
+  readonly bed: Bed;
 }
 
 const sleepers = new Set<Sleeper>();
 
-export function addressOfWord(file: ChannelFile, word: number): bigint {
-  return file.address + BigInt(word * 4);
+/** Wakes the consumers that sleep, where there are any. */
+export function wakeConsumers({ sleep }: Lane): void {
+  // SYNC consumer-asleep: the tail is stored before; a consumer sets the flag, then looks at it.
+  if (Atomics.load(sleep.words, sleepWord.consumersAsleep) !== 0) wake(sleep, consumersBed);
+}
+
+/** Wakes the producers that sleep for want of room, where there are any. */
+export function wakeProducers({ sleep }: Lane): void {
+  // SYNC producer-asleep: the position is stored before; a producer sets the flag, then looks.
+  if (Atomics.load(sleep.words, sleepWord.producersAsleep) !== 0) wake(sleep, producersBed);
 }
 
 /** Moves the count, so that nobody falls asleep on what it was, and wakes who already has. */
-export function wakeSleepers(file: ChannelFile, wakesWord: number): void {
+export function wake(memory: SleepMemory, bed: Bed): void {
+  const { words } = memory;
   // Unmapped: nobody can be asleep here, and an abort may come late.
-  if (file.words.length === 0) return;
-  Atomics.add(file.words, wakesWord, 1);
-  futexWake(addressOfWord(file, wakesWord));
+  if (words.length === 0) return;
+  Atomics.store(words, bed.asleep, 0);
+  Atomics.add(words, bed.wakes, 1);
+  futexWake(addressOf(memory, bed));
+}
+
+/** The count, to be read before the last look that comes before a sleep. */
+export function readWakes({ words }: SleepMemory, bed: Bed): number {
+  return Atomics.load(words, bed.wakes);
+}
+
+/** Says that somebody is about to sleep: what would keep it awake is to be looked at after this. */
+export function announceSleep({ words }: SleepMemory, bed: Bed): void {
+  Atomics.store(words, bed.asleep, 1);
 }
 
 /** Sleeps until the count is no longer `wakes`, or the time is up. Wake-ups can be spurious. */
 export async function sleepOn(
-  file: ChannelFile,
-  wakesWord: number,
+  memory: SleepMemory,
+  bed: Bed,
   wakes: number,
   timeoutMs: number,
 ): Promise<void> {
-  if (sleepers.size >= sleepersMax) return lookNowAndThen(file, wakesWord, wakes, timeoutMs);
+  if (sleepers.size >= sleepersMax) return lookNowAndThen(memory, bed, wakes, timeoutMs);
   if (!process.listeners("exit").includes(wakeAll)) process.on("exit", wakeAll);
-  const sleeper = { file, wakesWord };
+  const sleeper = { memory, bed };
   sleepers.add(sleeper);
-  await futexWaitAsync(addressOfWord(file, wakesWord), wakes, timeoutMs);
+  await futexWaitAsync(addressOf(memory, bed), wakes, timeoutMs);
   sleepers.delete(sleeper);
 }
 
+/** The same for a thread of its own. */
+export function sleepBlocking(
+  memory: SleepMemory,
+  bed: Bed,
+  wakes: number,
+  timeoutMs: number,
+): void {
+  futexWait(addressOf(memory, bed), wakes, timeoutMs);
+}
+
 async function lookNowAndThen(
-  { words }: ChannelFile,
-  wakesWord: number,
+  memory: SleepMemory,
+  bed: Bed,
   wakes: number,
   timeoutMs: number,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   let intervalMs = lookIntervalMs.first;
-  while (words.length > 0 && Atomics.load(words, wakesWord) === wakes) {
+  while (memory.words.length > 0 && readWakes(memory, bed) === wakes) {
     const leftMs = deadline - performance.now();
     if (leftMs <= 0) return;
     await pause(Math.min(leftMs, intervalMs));
@@ -65,7 +112,11 @@ async function lookNowAndThen(
   }
 }
 
+function addressOf({ address }: SleepMemory, { wakes }: Bed): bigint {
+  return address + BigInt(wakes * 4);
+}
+
 /** A process that exits waits for its pool threads: without this, for the longest timeout. */
 function wakeAll(): void {
-  for (const { file, wakesWord } of sleepers) wakeSleepers(file, wakesWord);
+  for (const { memory, bed } of sleepers) wake(memory, bed);
 }

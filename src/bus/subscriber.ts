@@ -1,164 +1,228 @@
-/**
- * A consuming end of a channel. Every consumer sees every message, each at its own pace.
- *
- *   released       taken          tail
- *     |  held        |   to come    |
- *
- * What is held is not overwritten: it comes again if this process dies before `release`.
- */
+/** A consuming end of a channel. Every consumer sees every message, each at its own pace. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { GaplessError } from "../errors.ts";
-import { futexWait } from "../memory/futex.ts";
-import { channelDamaged, type ChannelFile, type RingMemory } from "./channel-file.ts";
-import { addressOfWord, sleepOn, wakeSleepers } from "./sleep.ts";
-import {
-  consumerOffset,
-  consumerWord,
-  controlBytes,
-  evicted,
-  joining,
-  ownershipWord,
-  paddingLength,
-  producerWord,
-  recordHeaderBytes,
-  recordHeaderUnits,
-  sleepWord,
-  stateStep,
-  unitBytes,
-} from "./layout.ts";
-import { giveUpOwnership, takeOwnership } from "./ownership.ts";
+import { Envelope } from "./envelope.ts";
+import { renewClock, startBeating, stopBeating } from "./heartbeat.ts";
+import type { Lane, SleepMemory } from "./lane.ts";
+import { Reader, type MessageHandler, type ReaderOptions } from "./reader.ts";
+import { announceSleep, consumersBed, readWakes, sleepBlocking, sleepOn, wake } from "./sleep.ts";
 
-/** Reads a message in place: `length` bytes at `offset` of `memory`, valid until the return. */
-export type MessageHandler = (memory: RingMemory, offset: number, length: number) => void;
+/**
+ *   park             sleeps at once: costs nothing while nothing comes
+ *   spin-then-park   looks for `spinMicros` first
+ *   busy-spin        never sleeps; an asynchronous wait looks once a turn of the event loop
+ */
+export type WaitStrategy = "park" | "spin-then-park" | "busy-spin";
 
-const firstWordOfRing = controlBytes / 4;
+export interface WaitOptions {
+  readonly strategy: WaitStrategy;
+  readonly spinMicros: number;
+}
+
+/** A message of a batch. `bytes` is a view of the ring: valid until the next step. */
+export interface BusMessage {
+  readonly bytes: Uint8Array;
+  readonly sequence: number;
+  readonly producer: string;
+  readonly topic: string;
+}
+
+/** A sleeper says so often that it is well, and looks whether a producer has died in the middle. */
+const settleIntervalMs = 250;
+/** So many polls that find nothing are followed by a look around. */
+const pollsPerLook = 4096;
+/** `for await` takes at most so many messages a step. */
+const batchMax = 256;
+
+/** `Atomics.pause` is younger than TypeScript's library. */
+const atomics = Atomics as typeof Atomics & { pause(iterations?: number): void };
 
 export class Subscriber {
-  /** Whether the producer went on without this consumer: messages are missing before the next. */
-  readonly wasEvicted: boolean;
-  readonly memory: RingMemory;
+  /** What goes with the message that the handler has been given. */
+  readonly envelope: Envelope;
 
-  private readonly file: ChannelFile;
-  private readonly words: Int32Array;
-  private readonly mask: number;
-  private readonly capacity: number;
-  /** -1 once closed: then no length is right. */
-  private messageBytesMax: number;
-  private readonly base: number;
-  private tail = 0;
-  private taken = 0;
+  /** One a lane, the highest priority first. */
+  private readonly readers: readonly [Reader, ...Reader[]];
+  private readonly channel: string;
+  private readonly sleep: SleepMemory;
+  private readonly copies: boolean;
+  private readonly waiting: WaitOptions;
+  private emptyPolls = 0;
   private isOpen = true;
 
   /** Use `Bus.subscriber`. */
-  constructor(file: ChannelFile, consumer: number) {
-    this.file = file;
-    this.memory = file;
-    this.words = file.words;
-    this.capacity = file.channel.ringBytes / unitBytes;
-    this.mask = this.capacity - 1;
-    this.messageBytesMax = file.channel.messageBytesMax;
-    this.base = consumerWord(consumer);
-    takeOwnership(
-      this.words,
-      this.base + consumerOffset.owner,
-      `Consumer ${file.channel.consumers[consumer] ?? ""} of channel ${file.channel.name}`,
-    );
+  constructor(
+    lanes: readonly [Lane, ...Lane[]],
+    consumer: number,
+    options: ReaderOptions & WaitOptions,
+  ) {
+    const [{ channel, sleep }] = lanes;
+    this.channel = channel.name;
+    this.sleep = sleep;
+    this.copies = channel.backpressure.mode === "DropOldest";
+    this.waiting = options;
+    const readers: Reader[] = [];
+    renewClock();
     try {
-      this.wasEvicted = !this.resume() && this.rejoin();
-      this.taken = Atomics.load(this.words, this.base + consumerOffset.position);
-      this.loadTail();
-      this.tail = this.taken;
+      for (const lane of lanes) readers.unshift(new Reader(lane, consumer, options));
     } catch (error) {
-      giveUpOwnership(this.words, this.base + consumerOffset.owner);
+      for (const reader of readers) reader.close();
       throw error;
     }
+    this.readers = readers as [Reader, ...Reader[]];
+    this.envelope = new Envelope(this.readers[0], channel.producers);
+    startBeating(this);
+  }
+
+  /** Whether producers went on without this consumer: messages may be missing before the next. */
+  get hadFailed(): boolean {
+    return this.readers.some((reader) => reader.hadFailed);
   }
 
   /**
-   * Hands up to `limit` messages to `handler`, in order, and returns how many. It never waits.
-   * They stay held until `release`. Where the handler throws, the message that it threw on is
-   * not taken.
+   * Hands up to `limit` messages to `handler` and returns how many: those of a higher priority
+   * first, of one priority in order. It never waits. They stay held until `release`. Where the
+   * handler throws, the message that it threw on is not taken.
    *
    *     while (running) {
    *       if (subscriber.poll(onMessage, 256) === 0) await subscriber.wait(1000, signal);
    *       else subscriber.release();
    *     }
+   *
+   * @throws GaplessError MESSAGES_LOST where this consumer was so slow that producers went on
+   *   without it while it read: then what this poll handed out is not to be used
    */
   poll(handler: MessageHandler, limit: number): number {
-    const { words, mask, memory } = this;
-    let position = this.taken;
-    if (position === this.tail) this.tail = this.loadTail();
-    const tail = this.tail;
-    let end = this.endOfRun(position, tail);
+    const { readers } = this;
     let count = 0;
-    try {
-      while (position !== tail && count < limit) {
-        if (position === end) end = this.endOfRun(position, tail);
-        const word = firstWordOfRing + (position & mask) * 2;
-        // In range: the mask keeps every position within the ring.
-        const length = words[word]!; // eslint-disable-line @typescript-eslint/no-non-null-assertion
-        const next = (position + recordHeaderUnits + ((length + 7) >>> 3)) | 0;
-        // Where the channel is damaged, a record may lead past the end.
-        if (length >>> 0 > this.messageBytesMax || ((end - next) | 0) < 0) {
-          position = this.skipPadding(position, length);
-          continue;
-        }
-        handler(memory, word * 4 + recordHeaderBytes, length);
-        position = next;
-        count++;
-      }
-    } finally {
-      this.taken = position;
+    for (let index = 0; index < readers.length && count < limit; index++) {
+      // In range. A fallback would cost a branch a lane.
+      // eslint-disable-next-line @typescript-eslint/no-non-null-assertion
+      const reader = readers[index]!;
+      this.envelope.follow(reader);
+      count += reader.poll(handler, limit - count);
     }
+    if (count === 0) this.noteEmptyPoll();
     return count;
   }
 
-  /** Lets the producer overwrite what was taken. */
+  /** Lets producers overwrite what was taken. */
   release(): void {
     this.checkOpen();
-    const words = this.words;
-    const word = this.base + consumerOffset.position;
-    // SYNC space-free: the messages have been read; pairs with Publisher.lagOf.
-    Atomics.store(words, word, this.taken);
-    // SYNC producer-asleep: pairs with the store of the flag in Publisher.hasRoom.
-    if (Atomics.load(words, sleepWord.producerAsleep) !== 0) {
-      wakeSleepers(this.file, sleepWord.producerWakes);
-    }
-  }
-
-  /** Bytes of the ring, headers included, between what was taken and the producer's tail. */
-  get lagBytes(): number {
-    this.checkOpen();
-    return ((Atomics.load(this.words, producerWord.tail) - this.taken) >>> 0) * unitBytes;
-  }
-
-  /** Whether everything was taken and the producer has said that nothing will follow. */
-  get ended(): boolean {
-    this.checkOpen();
-    // SYNC stream-ended: the flag first; every tail before it is then visible.
-    const finished = Atomics.load(this.words, ownershipWord.finished) !== 0;
-    return finished && Atomics.load(this.words, producerWord.tail) === this.taken;
+    for (const reader of this.readers) reader.release();
   }
 
   /**
-   * Sleeps until there is something to poll, the stream ends, `signal` aborts or the time is up.
+   * Takes the next message and returns a copy of it, or undefined where there is none. What was
+   * read before is released.
+   */
+  read(): Uint8Array | undefined {
+    let bytes: Uint8Array | undefined;
+    this.release();
+    this.poll((memory, offset, length) => {
+      bytes = memory.bytes.slice(offset, offset + length);
+    }, 1);
+    return bytes;
+  }
+
+  /**
+   * Batches as they come, until the stream has ended, the signal aborts or the loop is left. A
+   * batch is released by the step after it: a process that dies within the loop gets it again.
+   *
+   *     for await (const batch of subscriber.batches(signal)) handle(batch);
+   *
+   * @throws GaplessError MESSAGES_LOST as `poll`, of the batch before where it was looked at for
+   *   so long that producers went on without this consumer
+   */
+  async *batches(signal?: AbortSignal): AsyncGenerator<readonly BusMessage[], void, void> {
+    while (signal?.aborted !== true) {
+      const batch: BusMessage[] = [];
+      this.poll(({ bytes }, offset, length) => {
+        const { sequence, producer, topic } = this.envelope;
+        // A window that was copied out of the ring lasts until the next one only.
+        const end = offset + length;
+        const part = this.copies ? bytes.slice(offset, end) : bytes.subarray(offset, end);
+        batch.push({ bytes: part, sequence, producer, topic });
+      }, batchMax);
+      if (batch.length > 0) {
+        yield batch;
+        for (const reader of this.readers) reader.checkHeld();
+        this.release();
+      } else {
+        if (this.ended) return;
+        await this.wait(settleIntervalMs, signal);
+      }
+    }
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<readonly BusMessage[], void, void> {
+    return this.batches();
+  }
+
+  /** Newest sequence of a level of priority that was taken, or is known to be lost. */
+  taken(priority = 0): number {
+    this.checkOpen();
+    return this.readers.find((reader) => reader.priority === priority)?.sequence ?? 0;
+  }
+
+  /** Messages between the one that was taken last and the newest one. */
+  get lag(): number {
+    this.checkOpen();
+    return this.readers.reduce((sum, reader) => sum + reader.lag, 0);
+  }
+
+  /** Bytes of the ring, headers included, between what was taken and the newest message. */
+  get lagBytes(): number {
+    this.checkOpen();
+    return this.readers.reduce((sum, reader) => sum + reader.lagBytes, 0);
+  }
+
+  /** Whether everything was taken and no producer has anything to follow. */
+  get ended(): boolean {
+    this.checkOpen();
+    return this.readers.every((reader) => reader.hasEnded);
+  }
+
+  /**
+   * Waits until there is something to poll, the stream ends, `signal` aborts or the time is up.
    * The event loop stays free.
    */
-  async wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
+  async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    const wakes = Atomics.load(this.words, sleepWord.consumersWakes);
-    if (!this.prepareToSleep() || signal.aborted) return;
-    const wake = (): void => wakeSleepers(this.file, sleepWord.consumersWakes);
-    signal.addEventListener("abort", wake, { once: true });
-    await sleepOn(this.file, sleepWord.consumersWakes, wakes, timeoutMs);
-    signal.removeEventListener("abort", wake);
+    if (this.spins()) return;
+    if (this.waiting.strategy === "busy-spin") {
+      while (performance.now() < deadline && signal?.aborted !== true && this.isIdle()) {
+        await nextTurn();
+      }
+      return;
+    }
+    const wakeUp = (): void => wake(this.sleep, consumersBed);
+    signal?.addEventListener("abort", wakeUp, { once: true });
+    while (this.isOpen && signal?.aborted !== true) {
+      const leftMs = this.lookAround(deadline);
+      const wakes = readWakes(this.sleep, consumersBed);
+      if (leftMs <= 0 || !this.prepareToSleep()) break;
+      await sleepOn(this.sleep, consumersBed, wakes, leftMs);
+    }
+    signal?.removeEventListener("abort", wakeUp);
   }
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
+    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    const wakes = Atomics.load(this.words, sleepWord.consumersWakes);
-    if (!this.prepareToSleep()) return;
-    futexWait(addressOfWord(this.file, sleepWord.consumersWakes), wakes, timeoutMs);
+    if (this.spins()) return;
+    if (this.waiting.strategy === "busy-spin") {
+      while (this.isIdle() && performance.now() < deadline) atomics.pause();
+      return;
+    }
+    while (true) {
+      const leftMs = this.lookAround(deadline);
+      const wakes = readWakes(this.sleep, consumersBed);
+      if (leftMs <= 0 || !this.prepareToSleep()) return;
+      sleepBlocking(this.sleep, consumersBed, wakes, leftMs);
+    }
   }
 
   /**
@@ -168,90 +232,71 @@ export class Subscriber {
   close(): void {
     if (!this.isOpen) return;
     this.isOpen = false;
-    // The next poll finds one record, of a length that is never right.
-    this.messageBytesMax = -1;
-    this.tail = (this.taken + 1) | 0;
-    wakeSleepers(this.file, sleepWord.consumersWakes);
-    giveUpOwnership(this.words, this.base + consumerOffset.owner);
+    stopBeating(this);
+    for (const reader of this.readers) reader.close();
+    wake(this.sleep, consumersBed);
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /**
-   * Goes on at the position that the last owner left. False where it has been evicted, or died
-   * before it had a position to rely on.
-   */
-  private resume(): boolean {
-    const word = this.base + consumerOffset.state;
-    const state = Atomics.load(this.words, word);
-    if ((state & (evicted | joining)) !== 0) return false;
-    // The count changes, so a producer that is about to evict the last owner fails to.
-    const next = (state + stateStep) | 0;
-    return Atomics.compareExchange(this.words, word, state, next) === state;
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
   }
 
-  /**
-   * Begins at the tail. The first store keeps the position near the tail; once the state counts,
-   * the producer may already have passed it with a limit from before, so the tail that is read
-   * after that is the position: no limit from before reaches around to it.
-   */
-  private rejoin(): true {
-    const { words, base } = this;
-    const position = base + consumerOffset.position;
-    const state = base + consumerOffset.state;
-    const next = (Atomics.load(words, state) + stateStep) & ~(evicted | joining);
-    Atomics.store(words, position, Atomics.load(words, producerWord.tail));
-    // SYNC position-counts: pairs with the load of the state in Publisher.lagOf.
-    Atomics.store(words, state, next | joining);
-    Atomics.store(words, position, Atomics.load(words, producerWord.tail));
-    Atomics.store(words, state, next);
-    return true;
+  /** A consumer that has nothing to do is well; one that has is seen by what it releases. */
+  beatIfIdle(): void {
+    for (const reader of this.readers) if (reader.isEmpty) reader.beat();
+  }
+
+  private isIdle(): boolean {
+    if (!this.isOpen) return false;
+    this.noteEmptyPoll();
+    return this.readers.every((reader) => reader.isEmpty) && !this.ended;
+  }
+
+  /** Looks for a while, where the strategy says so. True where there was something. */
+  private spins(): boolean {
+    if (this.waiting.strategy !== "spin-then-park") return false;
+    const end = performance.now() + this.waiting.spinMicros / 1000;
+    do {
+      for (let look = 0; look < 32; look++) {
+        if (this.readers.some((reader) => !reader.isEmpty)) return true;
+        atomics.pause(16);
+      }
+    } while (performance.now() < end);
+    return false;
+  }
+
+  /** A loop that never waits has no timer: it says that it is well, and settles what is dead. */
+  private noteEmptyPoll(): void {
+    if (++this.emptyPolls % pollsPerLook !== 0) return;
+    this.checkOpen();
+    renewClock();
+    this.beatIfIdle();
+    for (const reader of this.readers) reader.settleTheDead();
+  }
+
+  /** What has to be done before a sleep. Returns how long that may last. */
+  private lookAround(deadline: number): number {
+    renewClock();
+    this.beatIfIdle();
+    const leftMs = deadline - performance.now();
+    for (const reader of this.readers) reader.settleTheDead();
+    return Math.min(leftMs, settleIntervalMs);
   }
 
   /** False where there is a reason not to sleep. */
   private prepareToSleep(): boolean {
-    // SYNC consumer-asleep: the flag, then another look; Publisher.commit stores the tail, then
-    // looks at the flag.
-    Atomics.store(this.words, sleepWord.consumersAsleep, 1);
-    return Atomics.load(this.words, producerWord.tail) === this.taken && !this.ended;
-  }
-
-  /** The tail, which is never further ahead than the ring is long. */
-  private loadTail(): number {
-    // SYNC record-visible: pairs with the store of the tail in Publisher.commit.
-    const tail = Atomics.load(this.words, producerWord.tail);
-    if ((tail - this.taken) >>> 0 > this.capacity) {
-      throw channelDamaged(
-        this.file,
-        `position ${this.taken >>> 0} is further from tail ${tail >>> 0} than the ring is long`,
-      );
-    }
-    return tail;
-  }
-
-  /** Where records that begin at `position` have to end: at the tail, or with the ring. */
-  private endOfRun(position: number, tail: number): number {
-    const rest = this.capacity - (position & this.mask);
-    return (tail - position) >>> 0 < rest ? tail : (position + rest) | 0;
+    // SYNC consumer-asleep: the flag, then another look; a commit stores the tail, then looks at
+    // the flag.
+    announceSleep(this.sleep, consumersBed);
+    return this.readers.every((reader) => reader.isEmpty) && !this.ended;
   }
 
   private checkOpen(): void {
-    if (!this.isOpen) {
-      throw new GaplessError("CLOSED", `An end of channel ${this.file.channel.name} is closed.`);
-    }
-  }
-
-  private skipPadding(position: number, length: number): number {
-    this.checkOpen();
-    const rest = this.capacity - (position & this.mask);
-    if (length !== paddingLength || rest > (this.tail - position) >>> 0) {
-      throw channelDamaged(
-        this.file,
-        `a record at position ${position >>> 0} has length ${length}`,
-      );
-    }
-    return (position + rest) | 0;
+    if (this.isOpen) return;
+    throw new GaplessError("CLOSED", `An end of channel ${this.channel} is closed.`);
   }
 }

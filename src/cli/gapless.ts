@@ -3,6 +3,7 @@
 import { Command, CommanderError } from "commander";
 import { describeError, GaplessError } from "../errors.ts";
 import { bus } from "./bus.ts";
+import { clean } from "./clean.ts";
 import { up } from "./up.ts";
 
 const exitFailure = 1;
@@ -12,7 +13,10 @@ const program = new Command("gapless")
   .description("The loss-proof message backbone for trading systems on Node.js.")
   .exitOverride()
   .enablePositionalOptions();
-program.addCommand(up().exitOverride()).addCommand(bus().exitOverride());
+program
+  .addCommand(up().exitOverride())
+  .addCommand(bus().exitOverride())
+  .addCommand(clean().exitOverride());
 
 try {
   await program.parseAsync();

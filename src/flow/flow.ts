@@ -10,6 +10,13 @@ export {
   type Sink,
   type Source,
 } from "./endpoints.ts";
+export { recordChannel, type RecordOptions } from "./recorder.ts";
+export {
+  replayingSubscriber,
+  type ReplayingSubscriber,
+  type ReplayMessage,
+  type ReplayOptions,
+} from "./replaying-subscriber.ts";
 export { readSnapshot, writeSnapshot, type Snapshot } from "./snapshots.ts";
 export { pump, type PumpOptions } from "./pump.ts";
 export { beginning, follow, type Link, type Placement } from "../chain.ts";

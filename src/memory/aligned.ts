@@ -7,6 +7,7 @@
  */
 import { mmap, munmap } from "./libc.ts";
 
+const protectionRead = 0x1;
 const protectionReadWrite = 0x1 | 0x2;
 const protectionNone = 0;
 const flagShared = 0x01;
@@ -15,15 +16,24 @@ const flagFixed = 0x10;
 const flagsReserve = 0x02 | 0x20 | 0x4000;
 const smallPageBytes = 4096;
 
+/** What a mapping is for: a store into one for reading kills the process (SIGSEGV). */
+export type Access = "read" | "write";
+
 /**
- * Maps the first `bytes` bytes of the open file, shared and writable, at a multiple of `alignment`
- * where they are as many, and anywhere else.
+ * Maps the first `bytes` bytes of the open file, shared, at a multiple of `alignment` where they
+ * are as many, and anywhere else.
  *
  * @returns undefined where the system refuses; the errno is that of the last call.
  */
-export function mapAligned(fd: number, bytes: number, alignment: number): bigint | undefined {
+export function mapAligned(
+  fd: number,
+  bytes: number,
+  alignment: number,
+  access: Access,
+): bigint | undefined {
+  const protection = access === "read" ? protectionRead : protectionReadWrite;
   const mapAt = (address: bigint | null, flags: number): bigint | undefined =>
-    checked(mmap(address, bytes, protectionReadWrite, flagShared | flags, fd, 0));
+    checked(mmap(address, bytes, protection, flagShared | flags, fd, 0));
 
   const rangeBytes = bytes + alignment;
   const range =

@@ -82,11 +82,19 @@ export function createHugePageFile(
 /** Removes the files that links in `directory` lead to: before the directory itself is removed. */
 export function removeHugePageFiles(directory: string): void {
   if (!fs.existsSync(directory)) return;
-  for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
-    if (!entry.isSymbolicLink()) continue;
-    const stored = fs.readlinkSync(path.join(directory, entry.name));
-    if (path.basename(stored).startsWith(prefix)) fs.rmSync(stored, { force: true });
-  }
+  for (const name of fs.readdirSync(directory)) removeStored(path.join(directory, name));
+}
+
+/** Removes what `createMemoryFile` has made, wherever its pages are. */
+export function removeMemoryFile(filePath: string): void {
+  removeStored(filePath);
+  fs.rmSync(filePath, { force: true });
+}
+
+function removeStored(filePath: string): void {
+  const stored = readLink(filePath);
+  if (stored === undefined || !path.basename(stored).startsWith(prefix)) return;
+  fs.rmSync(stored, { force: true });
 }
 
 /** Removes what creators left who died before they linked it, or whose link was removed. */

@@ -10,7 +10,7 @@ import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { describeError, GaplessError } from "../errors.ts";
 import { lastErrno, msync, munmap, posixFallocate, systemCallFailed, viewMemory } from "./libc.ts";
-import { mapAligned } from "./aligned.ts";
+import { mapAligned, type Access } from "./aligned.ts";
 
 const errnoInterrupted = 4;
 const errnoNoSpace = 28;
@@ -92,7 +92,7 @@ export function fillFile(
   const fd = fs.openSync(filePath, "wx+", 0o600);
   try {
     reserve(fd, bytes, options.calledFor);
-    const mapping = mapOpenFile(fd, bytes, options.calledFor);
+    const mapping = mapOpenFile(fd, bytes, options.calledFor, "write");
     try {
       initialize(mapping.buffer, mapping);
       if (options.durable) {
@@ -132,7 +132,19 @@ export function wholePages(bytes: number, pageBytes: number): number {
  *   file is gone.
  */
 export function mapFile(filePath: string, bytesMin: number): Mapping {
-  const fd = openExisting(filePath);
+  return mapExisting(filePath, bytesMin, "write");
+}
+
+/**
+ * The same for looking only: a store into it kills the process (SIGSEGV), so that whoever looks
+ * cannot disturb.
+ */
+export function mapFileToRead(filePath: string, bytesMin: number): Mapping {
+  return mapExisting(filePath, bytesMin, "read");
+}
+
+function mapExisting(filePath: string, bytesMin: number, access: Access): Mapping {
+  const fd = openExisting(filePath, access);
   try {
     const bytes = fs.fstatSync(fd).size;
     if (bytes < bytesMin) {
@@ -143,8 +155,8 @@ export function mapFile(filePath: string, bytesMin: number): Mapping {
       );
     }
     // A file copied or restored with holes in it has no room for its own pages yet.
-    reserve(fd, bytes, filePath);
-    return mapOpenFile(fd, bytes, filePath);
+    if (access === "write") reserve(fd, bytes, filePath);
+    return mapOpenFile(fd, bytes, filePath, access);
   } finally {
     fs.closeSync(fd);
   }
@@ -160,9 +172,9 @@ export function syncDirectory(directory: string): void {
   }
 }
 
-function openExisting(filePath: string): number {
+function openExisting(filePath: string, access: Access): number {
   try {
-    return fs.openSync(filePath, "r+");
+    return fs.openSync(filePath, access === "read" ? "r" : "r+");
   } catch (error) {
     const isLink = fs.lstatSync(filePath, { throwIfNoEntry: false })?.isSymbolicLink() === true;
     if ((error as NodeJS.ErrnoException).code !== "ENOENT" || !isLink) throw error;
@@ -180,11 +192,11 @@ function pageBytesOf(fd: number): number {
   return type === hugePageFileSystem ? bsize : smallPageBytes;
 }
 
-function mapOpenFile(fd: number, bytes: number, filePath: string): Mapping {
+function mapOpenFile(fd: number, bytes: number, filePath: string, access: Access): Mapping {
   const pageBytes = pageBytesOf(fd);
   // Of hugetlbfs the kernel maps whole pages, and takes them back only whole.
   const mappedBytes = wholePages(bytes, pageBytes);
-  const address = mapAligned(fd, mappedBytes, Math.max(pageBytes, hugePageBytes));
+  const address = mapAligned(fd, mappedBytes, Math.max(pageBytes, hugePageBytes), access);
   if (address === undefined) {
     throw systemCallFailed(`mmap of ${filePath} (bytes=${bytes})`, lastErrno());
   }

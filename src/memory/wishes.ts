@@ -18,7 +18,9 @@ export interface MemoryWishes {
 }
 
 /** The names that the wishes have in a configuration. */
-export type Wish = "huge_pages" | "numa_node" | "prefault";
+export const wishNames = ["huge_pages", "numa_node", "prefault"] as const;
+
+export type Wish = (typeof wishNames)[number];
 
 export interface UnmetWish {
   readonly wish: Wish;

@@ -47,6 +47,7 @@ export const recordCrcOffset = 4;
 /** Where message.ts puts what a walk over records looks at, counted from the record. */
 export const recordIdOffset = recordHeaderBytes;
 export const recordPrevIdOffset = recordHeaderBytes + 8;
+export const recordTimestampOffset = recordHeaderBytes + 16;
 export const recordMessageSizeOffset = recordHeaderBytes + 24;
 export const recordMessageZeroOffset = recordHeaderBytes + 28;
 

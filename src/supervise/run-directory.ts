@@ -90,8 +90,7 @@ function prepareData({ data, keepsData, services, input }: RunClaim): void {
 
 function openShm(data: string, release: () => void): Disposable & { readonly shm: string } {
   removeLeftovers();
-  const hash = createHash("sha256").update(fs.realpathSync(data)).digest("hex").slice(0, 12);
-  const shm = path.join(shmRoot, `${shmPrefix}${hash}`);
+  const shm = shmDirectoryOf(data);
   removeShm(shm);
   fs.mkdirSync(shm, { mode: 0o700 });
   fs.writeFileSync(path.join(shm, ownerFile), JSON.stringify(identifySelf()), { mode: 0o600 });
@@ -104,21 +103,34 @@ function openShm(data: string, release: () => void): Disposable & { readonly shm
   };
 }
 
+/** Where a run over this data directory, which exists, has its channels and sockets. */
+export function shmDirectoryOf(data: string): string {
+  const hash = createHash("sha256").update(fs.realpathSync(data)).digest("hex").slice(0, 12);
+  return path.join(shmRoot, `${shmPrefix}${hash}`);
+}
+
 export function socketPathOf(shm: string, service: string): string {
   return path.join(shm, `${service}.sock`);
 }
 
 /** Removes what runs that were killed have left in shared memory. */
 function removeLeftovers(): void {
-  for (const name of fs.readdirSync(shmRoot)) {
-    if (!name.startsWith(shmPrefix)) continue;
-    const directory = path.join(shmRoot, name);
-    const owner = readOwner(directory);
-    if (owner !== undefined && !isAlive(owner)) removeShm(directory);
-  }
+  for (const directory of findDeadRuns()) removeShm(directory);
 }
 
-function removeShm(directory: string): void {
+/** What runs that were killed have left in shared memory: the next run removes it. */
+export function findDeadRuns(): string[] {
+  return fs
+    .readdirSync(shmRoot)
+    .filter((name) => name.startsWith(shmPrefix))
+    .map((name) => path.join(shmRoot, name))
+    .filter((directory) => {
+      const owner = readOwner(directory);
+      return owner !== undefined && !isAlive(owner);
+    });
+}
+
+export function removeShm(directory: string): void {
   removeHugePageFiles(directory);
   fs.rmSync(directory, { recursive: true, force: true });
 }

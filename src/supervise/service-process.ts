@@ -40,7 +40,7 @@ async function main(start: ServiceStart): Promise<void> {
   fs.mkdirSync(dataDirectory, { recursive: true });
   const run = await service;
   using bus = openBus(
-    { directory: start.shmDirectory, channels: topology.channels },
+    { directory: start.shmDirectory, channels: topology.channels, health: topology.health },
     { service: entry.name },
   );
 

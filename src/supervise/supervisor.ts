@@ -73,7 +73,7 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
       entry,
       [...topology.channels.values()]
         .filter(({ consumers }) => consumers.includes(entry.name))
-        .map(({ producer }) => producer),
+        .flatMap(({ producers }) => producers),
       {
         topologyFile: topology.file,
         service: entry.name,

@@ -1,11 +1,11 @@
 /** The topology file: services, channels, options. Read once, checked whole, then frozen. */
 import fs from "node:fs";
 import path from "node:path";
-import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
-import { channelTableSchema, resolveChannels } from "../bus/config.ts";
-import type { Channels } from "../bus/bus.ts";
-import { checkConfig, invalidConfig, type ConfigMistake } from "../config.ts";
+import { channelTableSchema, healthTableSchema } from "../bus/config-schema.ts";
+import { resolveChannels, resolveHealth } from "../bus/config.ts";
+import type { Channel, Channels, HealthThresholds } from "../bus/bus.ts";
+import { checkConfig, invalidConfig, parseToml, type ConfigMistake } from "../config.ts";
 import { describeError } from "../errors.ts";
 
 export interface ServiceEntry {
@@ -40,6 +40,7 @@ export interface Topology {
   /** Consumers before their producers: the order to start in. */
   readonly services: readonly ServiceEntry[];
   readonly channels: Channels;
+  readonly health: HealthThresholds;
   /** Absolute path of the module that proves the run right at its end. */
   readonly auditModule: string | undefined;
 }
@@ -78,14 +79,15 @@ const topologySchema = z.strictObject({
         .enum(["always", "on-failure", "never"], {
           error: 'expected "always", "on-failure" or "never"',
         })
-        .default("always"),
-      restart_delay_ms: countSchema.default(100),
+        .optional(),
+      restart_delay_ms: countSchema.optional(),
       restarts_max: countSchema.default(5),
       restart_window_ms: countSchema.default(10_000),
     }),
     { error: "expected at least one [services.NAME] table" },
   ),
   channels: channelTableSchema.default({}),
+  health: healthTableSchema.default({}),
   audit: z.strictObject({ module: moduleSchema }).optional(),
 });
 
@@ -118,21 +120,31 @@ export function parseTopology(text: string, file: string): Topology {
     return resolved;
   };
 
+  const channels = resolveChannels(table.channels, file, "channels.", directory);
   const services = Object.entries(table.services).map(([name, entry]) => ({
     name,
     module: resolveModule(`services.${name}.module`, entry.module),
-    restart: entry.restart,
-    restartDelayMs: entry.restart_delay_ms,
+    restart: entry.restart ?? defaultRestart,
+    restartDelayMs: entry.restart_delay_ms ?? findRestartDelayMs(name, channels),
     restartsMax: entry.restarts_max,
     restartWindowMs: entry.restart_window_ms,
   }));
   if (services.length === 0) mistakes.push({ key: "services", problem: "expected at least one" });
+  for (const { name, restart } of services) {
+    const channel = findRestarting(name, channels)[0];
+    if (restart !== "never" || channel === undefined) continue;
+    mistakes.push({
+      key: `services.${name}.restart`,
+      problem:
+        `expected "always" or "on-failure": channels.${channel.name}.recovery has ` +
+        "auto_restart_consumers = true",
+    });
+  }
 
-  const channels = resolveChannels(table.channels, file, "channels.");
-  for (const { name, producer, consumers } of channels.values()) {
-    for (const service of [producer, ...consumers]) {
+  for (const { name, producers, consumers } of channels.values()) {
+    for (const service of [...producers, ...consumers]) {
       if (services.some((known) => known.name === service)) continue;
-      const key = service === producer ? "producer" : "consumers";
+      const key = producers.includes(service) ? "producer" : "consumers";
       mistakes.push({
         key: `channels.${name}.${key}`,
         problem: `expected a service of this file, found ${JSON.stringify(service)}`,
@@ -158,19 +170,28 @@ export function parseTopology(text: string, file: string): Topology {
     options,
     services: sortConsumersFirst(services, channels),
     channels,
+    health: resolveHealth(table.health),
     auditModule,
   });
 }
 
-function parseToml(text: string, file: string): unknown {
-  try {
-    return parse(text);
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const [reason = "not TOML"] = error.message.split("\n");
-    const problem = `line ${error.line}, column ${error.column}: ${reason}`;
-    throw invalidConfig(file, [{ key: "", problem }]);
-  }
+const defaultRestart = "always";
+const defaultRestartDelayMs = 100;
+
+/** Channels that want this service restarted when it dies: it consumes them. */
+function findRestarting(service: string, channels: Channels): Channel[] {
+  return [...channels.values()].filter(
+    ({ consumers, recovery }) =>
+      recovery?.autoRestartConsumers === true && consumers.includes(service),
+  );
+}
+
+/** The longest delay that a channel asks for; what the service says itself comes before that. */
+function findRestartDelayMs(service: string, channels: Channels): number {
+  const delaysMs = findRestarting(service, channels).map(
+    ({ recovery }) => recovery?.restartDelayMs ?? 0,
+  );
+  return delaysMs.length === 0 ? defaultRestartDelayMs : Math.max(...delaysMs);
 }
 
 /** Depth-first along the channels; a cycle is cut where it is entered. */
@@ -184,7 +205,7 @@ export function sortConsumersFirst(
     if (entered.has(service)) return;
     entered.add(service);
     for (const channel of channels.values()) {
-      if (channel.producer !== service.name) continue;
+      if (!channel.producers.includes(service.name)) continue;
       for (const consumer of services) {
         if (channel.consumers.includes(consumer.name)) visit(consumer);
       }

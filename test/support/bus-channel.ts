@@ -4,36 +4,52 @@ import fs from "node:fs";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { openBus, parseChannels, type Bus, type Channel, type Channels } from "gapless/bus";
-import { openChannelFile, type ChannelFile, type RingMemory } from "../../src/bus/channel-file.ts";
 import {
+  openBus,
+  parseChannels,
+  type Bus,
+  type Channel,
+  type Channels,
+  type ChannelTable,
+} from "gapless/bus";
+import { openChannelFile, type ChannelFile } from "../../src/bus/channel-file.ts";
+import type { Lane, RingMemory } from "../../src/bus/lane.ts";
+import {
+  claimWord,
   consumerOffset,
-  consumerWord,
-  controlBytes,
-  producerWord,
+  floorWord,
+  partyOffset,
+  producerOffset,
   recordHeaderUnits,
-  unitBytes,
+  tailWord,
 } from "../../src/bus/layout.ts";
 
 export const channelName = "trades";
 
 /** What a test changes of a channel from `engine` to `ledger`. */
 export interface Settings {
+  /** Several: they share the channel. */
+  readonly producers?: readonly string[];
   readonly consumers?: readonly string[];
   readonly bufferSize?: string;
   readonly messageSizeMax?: number;
-  readonly deadConsumer?: "wait" | "evict";
+  readonly failedConsumer?: "wait" | "evict";
+  /** Other keys of the channel's table. */
+  readonly keys?: Partial<ChannelTable[string]>;
 }
 
 export function channelsOf(settings: Settings = {}): Channels {
-  const { consumers = ["ledger"], bufferSize = "4KB", deadConsumer = "wait" } = settings;
+  const { producers = ["engine"], consumers = ["ledger"], bufferSize = "4KB" } = settings;
   const table = {
-    type: "SPMC",
-    producer: "engine",
+    type: producers.length > 1 ? "MPMC" : "SPMC",
+    producers,
     consumers,
     buffer_size: bufferSize,
     message_size_max: settings.messageSizeMax ?? 496,
-    dead_consumer: deadConsumer,
+    failed_consumer: settings.failedConsumer ?? "wait",
+    // Where a message is stamped its record is longer, and most tests count units.
+    timestamps: "off",
+    ...settings.keys,
   };
   return parseChannels({ [channelName]: table }, "test");
 }
@@ -66,28 +82,41 @@ export function openFile(directory: string, settings: Settings = {}): ChannelFil
 
 /**
  * Makes an unused channel one that has carried `sequence` messages and come to `position`, an even
- * one: the newest of them is an empty message, and every consumer has released it.
+ * one: the newest of them is an empty message of the first producer, and every consumer has
+ * released it.
  */
-export function ageChannel(file: ChannelFile, position: number, sequence: number): void {
-  const { channel, words, doubles } = file;
-  const anchor = position - recordHeaderUnits;
-  const place = ((anchor % 2 ** 32) + 2 ** 32) % (channel.ringBytes / unitBytes);
-  const unit = controlBytes / unitBytes + place;
-  words[unit * 2] = 0;
-  doubles[unit + 1] = sequence;
-  words[producerWord.tail] = position | 0;
-  words[producerWord.anchor] = anchor | 0;
+export function ageChannel(lane: Lane, position: number, sequence: number): void {
+  const { channel, words, doubles } = lane;
+  const anchor = (position - recordHeaderUnits) | 0;
+  const word = lane.wordOf(anchor);
+  words[word] = 0;
+  doubles[(word >>> 1) + 1] = sequence;
+  words[tailWord.tail] = position | 0;
+  words[tailWord.anchor] = anchor;
+  words[claimWord.claimed] = position | 0;
+  words[claimWord.claiming] = (position - 1) | 0;
+  words[claimWord.limit] = position | 0;
+  doubles[claimWord.sequence / 2] = sequence;
+  doubles[claimWord.sequenceBefore / 2] = sequence;
+  words[floorWord] = anchor;
+  words[lane.producer(0) + producerOffset.newest] = anchor;
+  doubles[(lane.producer(0) + producerOffset.messages) / 2] = sequence;
+  doubles[(lane.producer(0) + producerOffset.bytes) / 2] = sequence * 8;
   for (const index of channel.consumers.keys()) {
-    words[consumerWord(index) + consumerOffset.position] = position | 0;
+    words[lane.consumer(index) + consumerOffset.position] = position | 0;
+    const base = lane.consumer(index) / 2;
+    doubles[base + consumerOffset.sequence / 2] = sequence;
+    doubles[base + consumerOffset.messages / 2] = sequence;
+    doubles[base + consumerOffset.bytes / 2] = sequence * 8;
   }
 }
 
 /** Above the highest process id that Linux gives: nobody's. */
 const deadPid = 0x7fff_ffff;
 
-/** Makes whoever owns the end dead, as a SIGKILL would. `index` is that of its words. */
-export function declareDead(file: ChannelFile, index: number): void {
-  Atomics.store(file.words, index, deadPid);
+/** Makes whoever owns the end dead, as a SIGKILL would. `base` is that of its block. */
+export function declareDead({ words }: Lane, base: number): void {
+  Atomics.store(words, base + partyOffset.owner, deadPid);
 }
 
 /** The size of the `number`-th message, from 8 to `sizeMax`: mostly small, some of the largest. */

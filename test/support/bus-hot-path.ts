@@ -18,7 +18,7 @@ const rounds = 1_000_000;
 const batch = 4;
 
 const file = openFile(directory);
-if (Number(sequence) > 0) ageChannel(file, Number(position), Number(sequence));
+if (Number(sequence) > 0) ageChannel(file.lanes[0], Number(position), Number(sequence));
 const publisher = openAs(directory, "engine").publisher(channelName);
 const subscriber = openAs(directory, "ledger").subscriber(channelName);
 const sum = new Float64Array(1);

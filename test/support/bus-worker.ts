@@ -53,7 +53,7 @@ export interface RaceTask extends TaskBase {
 export type Task = ProduceTask | ConsumeTask | StayTask | RaceTask;
 
 export type Report =
-  | { readonly event: "open"; readonly wasEvicted: boolean }
+  | { readonly event: "open"; readonly hadFailed: boolean }
   | { readonly event: "message"; readonly number: number }
   | { readonly event: "ended"; readonly count: number }
   | { readonly event: "cpu"; readonly micros: number; readonly overMs: number }
@@ -150,13 +150,13 @@ async function main(task: Task): Promise<void> {
   );
   if (task.kind === "produce" || (task.kind !== "consume" && task.end === "publisher")) {
     const publisher = bus.publisher("trades");
-    tell({ event: "open", wasEvicted: false });
+    tell({ event: "open", hadFailed: false });
     if (task.kind === "produce") await produce(task, publisher);
     else await pause(forEverMs);
     return;
   }
   const subscriber = bus.subscriber("trades");
-  tell({ event: "open", wasEvicted: subscriber.wasEvicted });
+  tell({ event: "open", hadFailed: subscriber.hadFailed });
   if (task.kind === "consume") await consume(task, subscriber);
   if (task.kind === "idle") await idle(subscriber);
   if (task.kind === "stay") await pause(forEverMs);

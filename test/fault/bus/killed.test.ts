@@ -6,9 +6,10 @@ import path from "node:path";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Publisher, Subscriber } from "gapless/bus";
+import type { ChannelFile } from "../../../src/bus/channel-file.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { isGaplessError } from "../../../src/errors.ts";
-import { consumerOffset, consumerWord, ownershipWord, sleepWord } from "../../../src/bus/layout.ts";
+import { partyOffset, sleepWord } from "../../../src/bus/layout.ts";
 import {
   channelName,
   declareDead,
@@ -26,7 +27,7 @@ import type { ConsumeTask, ProduceTask, StayTask, Task } from "../../support/bus
 
 const sizeMax = 496;
 const settings: Settings = { messageSizeMax: sizeMax };
-const evicting: Settings = { ...settings, deadConsumer: "evict" };
+const evicting: Settings = { ...settings, failedConsumer: "evict" };
 const never = new AbortController().signal;
 const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 31);
 
@@ -192,7 +193,7 @@ test("a consumer that releases nothing gets everything again", async (t) => {
 });
 
 for (const waiting of ["async", "blocking"] as const) {
-  test(`G6: with dead_consumer = evict, a producer that waits ${waiting} goes on without a dead one`, async (t) => {
+  test(`G6: with failed_consumer = evict, a producer that waits ${waiting} goes on without a dead one`, async (t) => {
     const directory = makeDirectory(t);
     using bus = openAs(directory, "engine", evicting);
     const publisher = bus.publisher(channelName);
@@ -210,7 +211,7 @@ for (const waiting of ["async", "blocking"] as const) {
     for (let count = 0; count < 100; count++) await publishNext(publisher);
 
     const returned = startWorker(t, consumeTask(directory, { settings: evicting }));
-    assert.equal((await returned.told("open")).wasEvicted, true);
+    assert.equal((await returned.told("open")).hadFailed, true);
     for (let count = 0; count < 100; count++) await publishNext(publisher);
     publisher.finish();
     await returned.told("ended");
@@ -221,7 +222,7 @@ for (const waiting of ["async", "blocking"] as const) {
   });
 }
 
-test("with dead_consumer = evict, a consumer that lives is waited for, and one that came back too", async (t) => {
+test("with failed_consumer = evict, a consumer that lives is waited for, and one that came back too", async (t) => {
   const directory = makeDirectory(t);
   using bus = openAs(directory, "engine", evicting);
   const publisher = bus.publisher(channelName);
@@ -232,7 +233,7 @@ test("with dead_consumer = evict, a consumer that lives is waited for, and one t
   const last = publisher.sequence;
   using ledger = openAs(directory, "ledger", evicting);
   const subscriber = ledger.subscriber(channelName);
-  assert.equal(subscriber.wasEvicted, false);
+  assert.equal(subscriber.hadFailed, false);
   assert.equal(publisher.waitForRoomBlocking(sizeMax, 250), false);
   const numbers: number[] = [];
   takeAll(subscriber, numbers);
@@ -240,7 +241,7 @@ test("with dead_consumer = evict, a consumer that lives is waited for, and one t
   assert.equal(numbers.length, last);
 });
 
-test("with dead_consumer = evict, a dead consumer that is in nobody's way is not evicted", (t) => {
+test("with failed_consumer = evict, a dead consumer that is in nobody's way is not evicted", (t) => {
   const directory = makeDirectory(t);
   const both: Settings = { ...evicting, consumers: ["ledger", "candles"] };
   const file = openFile(directory, both);
@@ -254,14 +255,14 @@ test("with dead_consumer = evict, a dead consumer that is in nobody's way is not
   const last = fill(publisher);
   const numbers: number[] = [];
   takeAll(dead, numbers);
-  declareDead(file, consumerWord(1) + consumerOffset.owner);
+  declareDead(file.lanes[0], file.lanes[0].consumer(1));
   assert.equal(publisher.waitForRoomBlocking(sizeMax, 250), false);
   assert.equal(numbers.at(-1), last);
-  assert.equal(candles.subscriber(channelName).wasEvicted, false);
+  assert.equal(candles.subscriber(channelName).hadFailed, false);
   file.unmap();
 });
 
-test("with dead_consumer = wait, the producer waits for a dead consumer, and nothing is lost", async (t) => {
+test("with failed_consumer = wait, the producer waits for a dead consumer, and nothing is lost", async (t) => {
   const directory = makeDirectory(t);
   using bus = openAs(directory, "engine", settings);
   const publisher = bus.publisher(channelName);
@@ -275,7 +276,7 @@ test("with dead_consumer = wait, the producer waits for a dead consumer, and not
   await pause(350);
   assert.equal(hasRoom, false);
   const second = startWorker(t, consumeTask(directory));
-  assert.equal((await second.told("open")).wasEvicted, false);
+  assert.equal((await second.told("open")).hadFailed, false);
   await waiting;
   publisher.finish();
   await second.told("ended");
@@ -310,12 +311,14 @@ function assertTaken(directory: string, end: StayTask["end"], pid: number | unde
 }
 
 for (const end of ["publisher", "subscriber"] as const) {
-  const owner =
-    end === "publisher" ? ownershipWord.producer : consumerWord(0) + consumerOffset.owner;
+  const ownerOf = ({ lanes: [lane] }: ChannelFile): number =>
+    (end === "publisher" ? lane.producer(0) : lane.consumer(0)) + partyOffset.owner;
 
   test(`a ${end} that a live process has is refused, and taken over once that is dead`, async (t) => {
     const directory = makeDirectory(t);
     const file = openFile(directory, settings);
+    const [{ words }] = file.lanes;
+    const owner = ownerOf(file);
     const worker = startWorker(t, stayTask(directory, end));
     await worker.told("open");
     const { pid = 0 } = worker.child;
@@ -324,15 +327,15 @@ for (const end of ["publisher", "subscriber"] as const) {
     worker.child.kill("SIGSTOP");
     assertTaken(directory, end, pid);
     // Nor is one that has got only half-way in.
-    file.words[owner] = -pid;
+    words[owner] = -pid;
     assertTaken(directory, end, pid);
     await worker.kill();
     open(directory, end).close();
-    file.words[owner] = -pid;
+    words[owner] = -pid;
     open(directory, end).close();
     // Another process, with the same id, that started at another time.
-    file.words[owner] = process.pid;
-    file.words[owner + 1] = 1;
+    words[owner] = process.pid;
+    words[owner + 1] = 1;
     open(directory, end).close();
 
     const held = open(directory, end);
@@ -348,6 +351,8 @@ for (const end of ["publisher", "subscriber"] as const) {
   test(`a ${end} that a zombie has is taken over`, async (t) => {
     const directory = makeDirectory(t);
     const file = openFile(directory, settings);
+    const [{ words }] = file.lanes;
+    const owner = ownerOf(file);
     const task: Task = stayTask(directory, end);
     const program = path.join(import.meta.dirname, "../../support/bus-worker.ts");
     // `sleep` has the worker for a child, and never asks what became of it.
@@ -365,7 +370,7 @@ for (const end of ["publisher", "subscriber"] as const) {
     );
     t.after(() => parent.kill("SIGKILL"));
     await follow(parent).told("open");
-    const pid = file.words[owner] ?? 0;
+    const pid = words[owner] ?? 0;
     assert.ok(pid > 0 && pid !== parent.pid);
     assertTaken(directory, end, pid);
     process.kill(pid, "SIGKILL");
@@ -373,7 +378,7 @@ for (const end of ["publisher", "subscriber"] as const) {
     await until("it is a zombie", isZombie);
     open(directory, end).close();
     // Half-way in, too.
-    file.words[owner] = -pid;
+    words[owner] = -pid;
     open(directory, end).close();
     assert.ok(isZombie());
     file.unmap();
@@ -383,11 +388,16 @@ for (const end of ["publisher", "subscriber"] as const) {
 test("a producer that is killed in its sleep leaves no flag that keeps the consumer busy", async (t) => {
   const directory = makeDirectory(t);
   const file = openFile(directory, settings);
+  const [{ words }] = file.lanes;
   const worker = startWorker(t, produceTask(directory));
-  await until("it sleeps", () => file.words[sleepWord.producerAsleep] === 1);
+  await until("it sleeps", () => words[sleepWord.producersAsleep] === 1);
   await worker.kill();
-  using bus = openAs(directory, "engine", settings);
-  bus.publisher(channelName);
-  assert.equal(file.words[sleepWord.producerAsleep], 0);
+  using bus = openAs(directory, "ledger", settings);
+  const subscriber = bus.subscriber(channelName);
+  takeAll(subscriber, []);
+  assert.equal(words[sleepWord.producersAsleep], 0);
+  const wakes = words[sleepWord.producersWakes];
+  subscriber.release();
+  assert.equal(words[sleepWord.producersWakes], wakes);
   file.unmap();
 });

@@ -7,14 +7,20 @@ import zlib from "node:zlib";
 import { BACK_PRESSURED } from "gapless/bus";
 import { GaplessError, isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import {
+  claimWord,
   consumerOffset,
   consumerWord,
-  controlBytes,
+  controlBytesOf,
+  floorWord,
   headerWord,
+  layoutVersion,
   lineBytes,
-  ownershipWord,
+  lossCountWord,
+  partyOffset,
+  producerOffset,
   producerWord,
   sleepWord,
+  tailWord,
 } from "../../../src/bus/layout.ts";
 import {
   ageChannel,
@@ -26,6 +32,7 @@ import {
   type Settings,
 } from "../../support/bus-channel.ts";
 
+const controlBytes = controlBytesOf(1, 1);
 const fileBytes = controlBytes + 4096;
 
 /** A channel with a message in it, and the bytes of its file. */
@@ -84,7 +91,7 @@ test("a header in which any one byte is another one is refused, and says what to
 test("a header that is written in part is refused", (t) => {
   const directory = makeDirectory(t);
   const whole = makeChannel(directory);
-  const headerBytes = 48;
+  const headerBytes = 60;
   for (let length = 0; length < headerBytes; length++) {
     const spoilt = Buffer.from(whole).fill(0, length, lineBytes);
     if (spoilt.equals(whole)) continue;
@@ -113,7 +120,8 @@ test("a header that lies, and has the right checksum, is refused", (t) => {
   const directory = makeDirectory(t);
   const whole = makeChannel(directory);
   const lies: [word: number, value: number][] = [
-    [headerWord.version, 2],
+    [headerWord.version, layoutVersion + 1],
+    [headerWord.version, layoutVersion - 1],
     ...[-1, 0, 11, 13, 31, 34, 200, 0x7fff_ffff].map((it): [number, number] => [
       headerWord.ringBytesLog2,
       it,
@@ -122,6 +130,11 @@ test("a header that lies, and has the right checksum, is refused", (t) => {
     [headerWord.messageBytesMax, -1],
     [headerWord.consumers, 0],
     [headerWord.consumers, 65],
+    [headerWord.producers, 0],
+    [headerWord.producers, 65],
+    [headerWord.lanes, 0],
+    [headerWord.lanes, 2],
+    [headerWord.lane, 1],
     [headerWord.bootId, 5],
   ];
   for (const [word, value] of lies) {
@@ -139,7 +152,7 @@ test("a file that was made with other settings is no damage, but a wrong configu
   makeChannel(directory);
   const others: Settings[] = [
     { messageSizeMax: 400 },
-    { deadConsumer: "evict" },
+    { failedConsumer: "evict" },
     { consumers: ["ledger", "candles"] },
     { consumers: ["candles", "ledger"] },
     { bufferSize: "8KB" },
@@ -154,15 +167,16 @@ test("a file that was made with other settings is no damage, but a wrong configu
 test("an end that cannot be opened is nobody's: it can be opened once the file is mended", (t) => {
   const directory = makeDirectory(t);
   const file = openFile(directory);
-  ageChannel(file, 1000, 5);
-  const { words } = file;
+  const [lane] = file.lanes;
+  ageChannel(lane, 1000, 5);
+  const { words } = lane;
   using engine = openAs(directory, "engine");
   using ledger = openAs(directory, "ledger");
-  const position = consumerWord(0) + consumerOffset.position;
+  const position = lane.consumer(0) + consumerOffset.position;
   for (const [word, value] of [
-    [producerWord.tail, 5000],
-    [producerWord.anchor, 1000],
-    [producerWord.anchor, 1002],
+    [tailWord.tail, 5000],
+    [tailWord.anchor, 1000],
+    [tailWord.anchor, 1002],
     [position, 1002],
     [position, 2 ** 31 - 1],
   ] as const) {
@@ -173,7 +187,7 @@ test("an end that cannot be opened is nobody's: it can be opened once the file i
       (error) => isGaplessError(error, "STORAGE_CORRUPT"),
       `word ${word} is ${value}`,
     );
-    if (word !== producerWord.anchor) {
+    if (word !== tailWord.anchor) {
       assert.throws(
         () => ledger.subscriber(channelName),
         (error) => isGaplessError(error, "STORAGE_CORRUPT"),
@@ -191,9 +205,10 @@ test("a newest record that leads out of the ring is refused", (t) => {
   const file = openFile(directory);
   const capacity = 512;
   // Begins two units before the end of the ring, and would end two units behind its beginning.
-  ageChannel(file, capacity, 5);
-  file.words[controlBytes / 4 + (capacity - 2) * 2] = 16;
-  file.words[producerWord.tail] = capacity + 2;
+  const [lane] = file.lanes;
+  ageChannel(lane, capacity, 5);
+  lane.words[lane.wordOf(capacity - 2)] = 16;
+  lane.words[tailWord.tail] = capacity + 2;
   using engine = openAs(directory, "engine");
   assert.throws(
     () => engine.publisher(channelName),
@@ -207,18 +222,19 @@ const evil = fc.oneof(
   fc.integer({ min: -1100, max: 1100 }),
   fc.integer(),
 );
+/** Every word of the control block of a channel with one producer and one consumer. */
+const producer = producerWord(0);
+const consumer = consumerWord(1, 0);
 const controlWords = [
-  producerWord.tail,
-  producerWord.anchor,
-  ownershipWord.producer,
-  ownershipWord.producer + 1,
-  ownershipWord.producer + 2,
-  ownershipWord.finished,
-  sleepWord.consumersAsleep,
-  sleepWord.consumersWakes,
-  sleepWord.producerAsleep,
-  sleepWord.producerWakes,
-  ...[0, 1, 2, 4, 5, 6].map((offset) => consumerWord(0) + offset),
+  ...Object.values(tailWord),
+  ...Object.values(claimWord),
+  floorWord,
+  ...Object.values(sleepWord),
+  lossCountWord,
+  ...[0, 1, 2].map((offset) => producer + partyOffset.owner + offset),
+  ...Object.values(producerOffset).map((offset) => producer + offset),
+  ...[0, 1, 2].map((offset) => consumer + partyOffset.owner + offset),
+  ...Object.values(consumerOffset).map((offset) => consumer + offset),
 ];
 /** Garbage by the index of its word, in the control block and in the ring. */
 interface Damage {
@@ -246,16 +262,17 @@ function spoil(words: Int32Array, { control, ring }: Damage): void {
 
 test("garbage in control words and ring is an error or does no harm, at either end, at any time", (t) => {
   const directory = makeDirectory(t);
-  const settings: Settings = { deadConsumer: "evict" };
-  const pristine = openFile(directory, settings).bytes.slice();
+  const settings: Settings = { failedConsumer: "evict" };
+  const pristine = openFile(directory, settings).lanes[0].bytes.slice();
   const position = fc.constantFrom(0, 1000, 2 ** 31 - 6, 2 ** 32 - 6);
 
   fc.assert(
     fc.property(position, damage, damage, fc.nat(200), (from, before, after, size) => {
       const file = openFile(directory, settings);
-      file.bytes.set(pristine);
-      if (from > 0) ageChannel(file, from, 5);
-      spoil(file.words, before);
+      const [lane] = file.lanes;
+      lane.bytes.set(pristine);
+      if (from > 0) ageChannel(lane, from, 5);
+      spoil(lane.words, before);
       using engine = openAs(directory, "engine", settings);
       using ledger = openAs(directory, "ledger", settings);
 
@@ -266,7 +283,7 @@ test("garbage in control words and ring is an error or does no harm, at either e
           if (offset === BACK_PRESSURED) break;
           assert.ok(offset >= controlBytes && offset + size <= fileBytes);
           if (count % 3 === 0) publisher.commit();
-          if (count === 10) spoil(file.words, after);
+          if (count === 10) spoil(lane.words, after);
         }
         publisher.commit();
         publisher.waitForRoomBlocking(496, 0);
@@ -283,7 +300,7 @@ test("garbage in control words and ring is an error or does no harm, at either e
           assert.ok(taken <= limit);
           subscriber.release();
           subscriber.waitBlocking(0);
-          if (round === 5) spoil(file.words, after);
+          if (round === 5) spoil(lane.words, after);
         }
         // Endless, where a record could lead past the tail.
         subscriber.poll(() => undefined, Infinity);

@@ -31,34 +31,48 @@ function mistakesOf(table: unknown): string[] {
 
 test("a channel is resolved once: sizes in bytes, defaults filled in, and frozen", () => {
   const channels = parseChannels(
-    { orders: spsc, trades: { ...spmc, dead_consumer: "evict", buffer_size: "64MB" } },
+    {
+      orders: spsc,
+      trades: { ...spmc, producer: "router", failed_consumer: "wait", buffer_size: "64MB" },
+    },
     "exchange.toml",
   );
-  assert.deepEqual(
-    [...channels.values()],
-    [
-      {
-        name: "orders",
-        type: "SPSC",
-        producer: "engine",
-        consumers: ["ledger"],
-        ringBytes: 4096,
-        messageBytesMax: 64,
-        deadConsumer: "wait",
-      },
-      {
-        name: "trades",
-        type: "SPMC",
-        producer: "engine",
-        consumers: ["ledger", "candles"],
-        ringBytes: 64 * 2 ** 20,
-        messageBytesMax: 64,
-        deadConsumer: "evict",
-      },
-    ],
-  );
+  const defaults = {
+    hasBackup: false,
+    messageBytesMax: 64,
+    priorities: 1,
+    backpressure: { highWater: 1, lowWater: 1, mode: "Reject" },
+    consumerTimeoutMs: 60_000,
+    producerTimeoutMs: 1000,
+    timestamps: "sampled",
+    hugePages: false,
+    numaNode: undefined,
+    prefault: false,
+    strict: false,
+    recovery: undefined,
+  };
+  assert.deepEqual(channels.get("orders"), {
+    ...defaults,
+    name: "orders",
+    type: "SPSC",
+    producers: ["engine"],
+    consumers: ["ledger"],
+    ringBytes: 4096,
+    failedConsumer: "evict",
+  });
+  assert.deepEqual(channels.get("trades"), {
+    ...defaults,
+    name: "trades",
+    type: "SPMC",
+    producers: ["router"],
+    consumers: ["ledger", "candles"],
+    ringBytes: 64 * 2 ** 20,
+    failedConsumer: "wait",
+  });
   for (const channel of channels.values()) {
-    assert.ok(Object.isFrozen(channel) && Object.isFrozen(channel.consumers));
+    for (const it of [channel, channel.consumers, channel.producers, channel.backpressure]) {
+      assert.ok(Object.isFrozen(it));
+    }
   }
 });
 
@@ -68,7 +82,11 @@ const power = "expected a power of two from 4KB to 8GB";
 const many = Array.from({ length: consumersMax + 1 }, (_unused, index) => `c${index}`);
 const mistakes: [what: string, entry: unknown, line: string][] = [
   ["an entry that is no table", 5, "trades: expected a table"],
-  ["a type that there is not", { ...spsc, type: "MPSC" }, 'trades.type: expected "SPSC" or "SPMC"'],
+  [
+    "a type that there is not",
+    { ...spsc, type: "SPXC" },
+    'trades.type: expected "SPSC", "SPMC", "MPSC" or "MPMC"',
+  ],
   ["a producer that is no name", { ...spsc, producer: 5 }, "trades.producer: expected a name"],
   ["a name with a blank", { ...spsc, consumer: "a b" }, `trades.consumer: ${name}`],
   ["a name that leads out of the directory", { ...spsc, producer: "../x" }, "trades.producer: "],
@@ -115,8 +133,8 @@ const mistakes: [what: string, entry: unknown, line: string][] = [
   ],
   [
     "a policy that there is not",
-    { ...spsc, dead_consumer: "ignore" },
-    'trades.dead_consumer: expected "wait" or "evict"',
+    { ...spsc, failed_consumer: "ignore" },
+    'trades.failed_consumer: expected "evict" or "wait"',
   ],
   ["a key that there is not", { ...spsc, bufer_size: 1 }, "trades: unknown bufer_size, expected"],
 ];
@@ -140,7 +158,7 @@ test("a table that is none, and a channel whose name is no file name, are refuse
 test("every mistake of every channel is told at once", () => {
   const lines = mistakesOf({
     orders: { ...spsc, producer: "ledger", buffer_size: 5000 },
-    trades: { ...spmc, type: "SPSC" },
+    trades: { ...spmc, type: "SPSC", producer: "engine" },
   });
   assert.deepEqual(
     lines.map((line) => line.split(": ").slice(0, 2).join(": ")),
@@ -159,7 +177,7 @@ test("any table at all is taken or refused, and nothing else happens", () => {
   );
   const entry = fc.record(
     Object.fromEntries(
-      [...Object.keys(spmc), "consumer", "dead_consumer"].map((it) => [it, value]),
+      [...Object.keys(spmc), "consumer", "failed_consumer"].map((it) => [it, value]),
     ),
     { requiredKeys: [] },
   );

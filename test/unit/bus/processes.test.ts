@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import test from "node:test";
-import { ownershipWord, sleepWord } from "../../../src/bus/layout.ts";
+import { producerOffset, sleepWord } from "../../../src/bus/layout.ts";
 import {
   channelName,
   makeDirectory,
@@ -60,6 +60,8 @@ for (const waiting of ["async", "blocking"] as const) {
   test(`a producer that sleeps ${waiting} on a full ring goes on when there is room`, async (t) => {
     const directory = makeDirectory(t);
     const file = openFile(directory, settings);
+    const [{ words }] = file.lanes;
+    const finished = file.lanes[0].producer(0) + producerOffset.finished;
     const last = 400;
     startWorker(t, { kind: "produce", directory, settings, last, batch: 1, waiting, finish: true });
     using bus = openAs(directory, "ledger", settings);
@@ -68,9 +70,9 @@ for (const waiting of ["async", "blocking"] as const) {
     let naps = 0;
     while (!subscriber.ended) {
       await until("the producer sleeps or is done", () =>
-        [sleepWord.producerAsleep, ownershipWord.finished].some((it) => file.words[it] === 1),
+        [sleepWord.producersAsleep, finished].some((it) => words[it] === 1),
       );
-      naps += file.words[sleepWord.producerAsleep] ?? 0;
+      naps += words[sleepWord.producersAsleep] ?? 0;
       const taken = subscriber.poll((memory, offset, length) => {
         assert.equal(readNumbered(memory, offset, length, sizeMax), ++count);
       }, 7);
@@ -85,10 +87,11 @@ for (const waiting of ["async", "blocking"] as const) {
   test(`a consumer that sleeps ${waiting} is woken by each message, and by the end`, async (t) => {
     const directory = makeDirectory(t);
     const file = openFile(directory, settings);
+    const [{ words }] = file.lanes;
     const worker = startWorker(t, consumeTask(directory, { waiting }));
     using bus = openAs(directory, "engine", settings);
     const publisher = bus.publisher(channelName);
-    const isAsleep = (): boolean => file.words[sleepWord.consumersAsleep] === 1;
+    const isAsleep = (): boolean => words[sleepWord.consumersAsleep] === 1;
     for (let number = 1; number <= 10; number++) {
       await until("the consumer sleeps", isAsleep);
       const length = sizeOf(number, sizeMax);

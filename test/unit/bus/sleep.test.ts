@@ -131,15 +131,16 @@ test("who waits on an end that is closed wakes up, also where its memory is unma
 
 test("however many ends wait, each is woken, and files can still be read", async (t) => {
   const directory = makeDirectory(t);
-  const table = { type: "SPSC", producer: "engine", consumer: "ledger", buffer_size: "4KB" };
+  const table = { type: "SPSC", consumer: "ledger", buffer_size: "4KB", message_size_max: 64 };
   const names = Array.from({ length: 9 }, (_unused, index) => `channel-${index}`);
   const channels = parseChannels(
-    Object.fromEntries(names.map((name) => [name, { ...table, message_size_max: 64 }])),
+    Object.fromEntries(names.map((name) => [name, { ...table, producer: `engine-of-${name}` }])),
     "test",
   );
-  using engine = openBus({ directory, channels }, { service: "engine" });
+  const publishers = names.map((name) =>
+    openBus({ directory, channels }, { service: `engine-of-${name}` }).publisher(name),
+  );
   using ledger = openBus({ directory, channels }, { service: "ledger" });
-  const publishers = names.map((name) => engine.publisher(name));
   const waits = names.map((name) => ledger.subscriber(name).wait(forEverMs, never));
   await fs.promises.stat(directory);
   for (const [index, wait] of [...waits.entries()].reverse()) {
@@ -165,12 +166,13 @@ test("a producer that takes over wakes who sleeps for what its forebear committe
   const directory = makeDirectory(t);
   const { publisher, subscriber } = openEnds(directory);
   const file = openFile(directory);
+  const [{ words }] = file.lanes;
   const asleep = subscriber.wait(forEverMs, never);
-  await until("the consumer sleeps", () => file.words[sleepWord.consumersAsleep] === 1);
+  await until("the consumer sleeps", () => words[sleepWord.consumersAsleep] === 1);
   // As if it had died between its tail and the wake-up.
-  file.words[sleepWord.consumersAsleep] = 0;
+  words[sleepWord.consumersAsleep] = 0;
   publisher.offer(new Uint8Array(8));
-  file.words[sleepWord.consumersAsleep] = 1;
+  words[sleepWord.consumersAsleep] = 1;
   publisher.close();
   openAs(directory, "engine").publisher(channelName);
   await asleep;

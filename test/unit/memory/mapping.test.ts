@@ -6,7 +6,13 @@ import os from "node:os";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
-import { createMappedFile, mapFile, reserve, syncDirectory } from "../../../src/memory/mapping.ts";
+import {
+  createMappedFile,
+  mapFile,
+  mapFileToRead,
+  reserve,
+  syncDirectory,
+} from "../../../src/memory/mapping.ts";
 import { rounds, tornWord, winsWord } from "./racing-words.ts";
 import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
 
@@ -203,3 +209,21 @@ test(
     fs.closeSync(fd);
   },
 );
+
+test("a file mapped to read shows what others write, and a store into it kills its process", (context) => {
+  const filePath = path.join(makeDirectory(context), "shared");
+  createMappedFile(filePath, 8192, () => undefined, { durable: false });
+  const writable = mapFile(filePath, 0);
+  const readable = mapFileToRead(filePath, 0);
+  new Uint8Array(writable.buffer)[5000] = 7;
+  assert.equal(new Uint8Array(readable.buffer)[5000], 7);
+  writable.unmap();
+  readable.unmap();
+  const source = JSON.stringify(path.join(import.meta.dirname, "../../../src/memory/mapping.ts"));
+  const store = `
+    const { mapFileToRead } = await import(${source});
+    new Uint8Array(mapFileToRead(process.argv[1], 0).buffer)[0] = 1;`;
+  const args = ["--conditions=source", "--input-type=module", "-e", store, filePath];
+  assert.equal(spawnSync(process.execPath, args).signal, "SIGSEGV");
+  assert.equal(fs.readFileSync(filePath)[0], 0);
+});

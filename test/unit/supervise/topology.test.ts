@@ -56,7 +56,7 @@ test("a whole topology is read, with its defaults, consumers before producers", 
   assert.equal(topology.keepsData, true);
   assert.equal(topology.dataDirectory, path.join(import.meta.dirname, "data"));
   assert.equal(topology.channels.get("quotes")?.ringBytes, 65_536);
-  assert.equal(topology.channels.get("quotes")?.deadConsumer, "wait");
+  assert.equal(topology.channels.get("quotes")?.failedConsumer, "evict");
   assert.deepEqual(topology.options, [{ name: "seed", type: "integer", default: 7, help: "seed" }]);
 });
 
@@ -132,4 +132,47 @@ test("a file that cannot be read is a mistake of the configuration", () => {
     () => loadTopology("no/such/topology.toml"),
     /no\/such\/topology\.toml: cannot be read/,
   );
+});
+
+const recovering = whole
+  .replace("message_size_max = 100", "message_size_max = 100\nrecovery = { RECOVERY }")
+  .replace('restart = "on-failure"\n', "");
+
+function recoveringWith(recovery: string, taker = ""): string {
+  return recovering
+    .replace("RECOVERY", recovery)
+    .replace("[channels.quotes]", `${taker}\n[channels.quotes]`);
+}
+
+test("a channel may ask for its consumers to be restarted, and says after how long", () => {
+  const delays = (text: string): [string, number][] =>
+    parseTopology(text, file).services.map(({ name, restartDelayMs }) => [name, restartDelayMs]);
+  const asking = "auto_restart_consumers = true, restart_delay_ms = 700";
+  assert.deepEqual(delays(recoveringWith(asking)), [
+    ["taker", 700],
+    ["maker", 5],
+  ]);
+  // What the service says itself comes first.
+  assert.deepEqual(delays(recoveringWith(asking, "restart_delay_ms = 40")), [
+    ["taker", 40],
+    ["maker", 5],
+  ]);
+  assert.deepEqual(delays(recoveringWith("restart_delay_ms = 700")), [
+    ["taker", 100],
+    ["maker", 5],
+  ]);
+  assert.match(
+    mistakesOf(recoveringWith(asking, 'restart = "never"')),
+    /services\.taker\.restart: .*channels\.quotes\.recovery has auto_restart_consumers = true/,
+  );
+});
+
+test("a channel with persistence needs a service that records it, and its path is beside the file", () => {
+  const persisting = recoveringWith('enable_persistence = true, persistence_path = "kept"');
+  assert.match(mistakesOf(persisting), /channels\.quotes\.consumers: .*found "recorder"/);
+  const recorder = `[services.recorder]\nmodule = "${module}"`;
+  const text = persisting.replace("[channels.quotes]", `${recorder}\n[channels.quotes]`);
+  const channel = parseTopology(text, file).channels.get("quotes");
+  assert.deepEqual(channel?.consumers, ["taker", "recorder"]);
+  assert.equal(channel.recovery?.persistencePath, path.join(import.meta.dirname, "kept"));
 });

@@ -1,0 +1,204 @@
+/** A bus as lines of at most 100 columns: pure, from two looks at it. */
+import type { Health } from "../bus/health.ts";
+import type { Latency } from "../bus/latency.ts";
+import type { RecordedLoss } from "../bus/losses.ts";
+import type {
+  BusSnapshot,
+  ChannelSnapshot,
+  ConsumerSnapshot,
+  LaneSnapshot,
+  ProducerSnapshot,
+} from "../bus/inspect.ts";
+
+const lossesShown = 3;
+const widths = [-21, -8, 7, 6, 13, 10, 9, 9, 9] as const;
+
+/**
+ * @param before An earlier look, for the rates; undefined: there are none.
+ * @param expected Names of the channels that there should be.
+ */
+export function formatBus(
+  snapshot: BusSnapshot,
+  before: BusSnapshot | undefined,
+  health: Health,
+  expected: readonly string[] = [],
+): string[] {
+  const known = new Set([...snapshot.channels, ...snapshot.unreadable].map(({ name }) => name));
+  const missing = expected.filter((name) => !known.has(name));
+  return [
+    health.status,
+    ...health.reasons.flatMap(({ text }) => wrap(text, "  ")),
+    ...health.notes.flatMap((text) => wrap(`note: ${text}`, "  ")),
+    ...snapshot.channels.flatMap((channel) =>
+      channel.lanes.flatMap((lane) => ["", ...formatLane(channel, lane, snapshot, before)]),
+    ),
+    ...missing.flatMap((name) => ["", `${name}  not opened yet`]),
+  ];
+}
+
+function formatLane(
+  channel: ChannelSnapshot,
+  lane: LaneSnapshot,
+  snapshot: BusSnapshot,
+  before: BusSnapshot | undefined,
+): string[] {
+  const former = before?.channels.find(({ name }) => name === channel.name)?.lanes[lane.priority];
+  const seconds = (snapshot.atNs - (before?.atNs ?? 0)) / 1e9;
+  const rateOf = (party: { name: string; messages: number }, parties: typeof lane.producers) =>
+    rate(party.messages, parties.find(({ name }) => name === party.name)?.messages, seconds);
+  const title = [
+    channel.name,
+    ...(channel.lanes.length > 1 ? [`priority ${lane.priority}`] : []),
+    channel.type,
+    channel.backpressure,
+    `${formatBytes(channel.ringBytes)} ring`,
+    `${(lane.utilisation * 100).toFixed(1)} % used`,
+    `newest #${formatCount(lane.sequence)}`,
+  ];
+  const latencies = (what: string): string[] => [`${what} p50`, `${what} p99`];
+  return [
+    title.join("  "),
+    row([
+      "  producer",
+      "state",
+      "pid",
+      "silent",
+      "messages",
+      "msg/s",
+      "bytes",
+      ...latencies("write"),
+    ]),
+    ...lane.producers.flatMap((producer) =>
+      formatProducer(producer, rateOf(producer, former?.producers ?? [])),
+    ),
+    row(["  consumer", "state", "pid", "silent", "messages", "msg/s", "lag", ...latencies("e2e")]),
+    ...lane.consumers.flatMap((consumer) => {
+      const one = former?.consumers.find(({ name }) => name === consumer.name);
+      return formatConsumer(consumer, rate(consumer.messages, one?.messages, seconds));
+    }),
+    ...lane.losses.slice(-lossesShown).map((loss) => formatLoss(loss, lane, snapshot.atNs)),
+  ];
+}
+
+function formatProducer(producer: ProducerSnapshot, rateText: string): string[] {
+  const { dropped, rejected, pressured, errors } = producer;
+  return [
+    row([
+      ...partyCells(producer),
+      rateText,
+      formatBytes(producer.bytes),
+      ...latencyCells(producer.writeLatency),
+    ]),
+    ...counts({ dropped, rejected, "backpressure events": pressured, errors }),
+  ];
+}
+
+function formatConsumer(consumer: ConsumerSnapshot, rateText: string): string[] {
+  const { lost, filtered, errors, lagBytes } = consumer;
+  const behind = lagBytes === 0 ? [] : [`${formatBytes(lagBytes)} to read`];
+  return [
+    row([
+      ...partyCells(consumer),
+      rateText,
+      formatCount(consumer.lag),
+      ...latencyCells(consumer.endToEndLatency),
+    ]),
+    ...counts({ lost, filtered, errors }, behind),
+  ];
+}
+
+function partyCells(party: ProducerSnapshot | ConsumerSnapshot): string[] {
+  const { name, state, pid, silenceMs, messages } = party;
+  const shown = name.length > 19 ? `${name.slice(0, 18)}…` : name;
+  const pidText = pid === undefined ? "-" : String(pid);
+  return [`  ${shown}`, state, pidText, formatDuration(silenceMs), formatCount(messages)];
+}
+
+/** What is not nothing, on a line of its own. */
+function counts(named: Readonly<Record<string, number>>, others: readonly string[] = []): string[] {
+  const found = Object.entries(named)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `${name} ${formatCount(count)}`);
+  const all = [...others, ...found];
+  return all.length === 0 ? [] : [`    ${all.join(", ")}`];
+}
+
+function formatLoss(loss: RecordedLoss, lane: LaneSnapshot, nowNs: number): string {
+  const { cause, party, from, to, messages, atNs } = loss;
+  const isOfConsumer = cause === "overwritten" || cause === "skipped" || cause === "failed";
+  const name = (isOfConsumer ? lane.consumers : lane.producers)[party]?.name ?? String(party);
+  const range =
+    from === to ? `#${formatCount(from)}` : `#${formatCount(from)} to #${formatCount(to)}`;
+  const when = `${formatDuration((nowNs - atNs) / 1e6)} ago`;
+  const counted = messages === 1 ? "1 message" : `${formatCount(messages)} messages`;
+  const what = cause === "failed" ? `from ${range} on` : `${range}, ${counted}`;
+  return `  loss ${loss.number}: ${cause}, ${name}, ${what}, ${when}`;
+}
+
+function latencyCells({ count, p50Ns, p99Ns }: Latency): string[] {
+  return count === 0 ? ["-", "-"] : [formatNs(p50Ns), formatNs(p99Ns)];
+}
+
+function row(cells: readonly string[]): string {
+  return cells
+    .map((cell, index) => {
+      const width = widths[index] ?? 0;
+      return width < 0 ? cell.padEnd(-width) : cell.padStart(width);
+    })
+    .join(" ")
+    .trimEnd();
+}
+
+function rate(now: number, before: number | undefined, seconds: number): string {
+  if (before === undefined || seconds <= 0) return "-";
+  return formatCount(Math.max(0, Math.round((now - before) / seconds)));
+}
+
+/** 1234567 as 1,234,567. */
+export function formatCount(count: number): string {
+  return Math.round(count)
+    .toString()
+    .replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+export function formatBytes(bytes: number): string {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : 1;
+  return `${Number(value.toFixed(digits))} ${units[unit] ?? ""}`;
+}
+
+/** Short: at most six columns. */
+export function formatDuration(milliseconds: number): string {
+  const seconds = milliseconds / 1000;
+  if (seconds < 1) return `${Math.round(milliseconds)} ms`;
+  if (seconds < 120) return `${Math.floor(seconds)} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h`;
+}
+
+function formatNs(ns: number): string {
+  if (ns < 1000) return `${ns} ns`;
+  if (ns < 1e6) return `${Number((ns / 1e3).toPrecision(3))} µs`;
+  if (ns < 1e9) return `${Number((ns / 1e6).toPrecision(3))} ms`;
+  return `${Number((ns / 1e9).toPrecision(3))} s`;
+}
+
+/** Breaks at blanks before column 100. */
+function wrap(text: string, indent: string): string[] {
+  const lines: string[] = [];
+  let line = indent;
+  for (const word of text.split(" ")) {
+    if (line.length + word.length > 99 && line.trim() !== "") {
+      lines.push(line.trimEnd());
+      line = `${indent}  `;
+    }
+    line += `${word} `;
+  }
+  return [...lines, line.trimEnd()];
+}
