@@ -4,7 +4,13 @@ import type { z } from "zod";
 import { checkConfig, invalidConfig, type ConfigMistake } from "../config.ts";
 import { channelTableSchema, type ChannelEntry, type healthTableSchema } from "./config-schema.ts";
 import { defaultHealthThresholds, type HealthThresholds } from "./health.ts";
-import { consumersMax, messageBytesLimit, ringBytesMax, ringBytesMin } from "./layout.ts";
+import {
+  consumersMax,
+  messageBytesLimit,
+  recordBytesOf,
+  ringBytesMax,
+  ringBytesMin,
+} from "./layout.ts";
 
 /**
  * What a channel does once its slowest consumer is behind by `highWater` of the ring, until it has
@@ -209,6 +215,13 @@ function checkSizes(entry: ChannelEntry, wrong: Wrong): void {
       `expected at most ${messageBytesLimit(ringBytes)} bytes, an eighth of buffer_size less ` +
         `the record's header and never above 16MB, found ${entry.message_size_max}`,
     );
+  }
+  // A record, what is skipped before it, and the newest one, which is kept.
+  const least = (3 * recordBytesOf(entry.message_size_max)) / ringBytes;
+  const { high_water: highWater } = entry.backpressure;
+  if (highWater !== undefined && highWater < least) {
+    const share = Math.ceil(least * 1000) / 1000;
+    wrong("backpressure.high_water", `expected at least ${share}: room for three large messages`);
   }
 }
 

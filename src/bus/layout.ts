@@ -277,6 +277,11 @@ export function unitsOf(bodyBytes: number): number {
   return recordHeaderUnits + ((bodyBytes + 7) >>> 3);
 }
 
+/** Bytes of the longest record that a message of so many bytes can have. */
+export function recordBytesOf(messageBytes: number): number {
+  return unitsOf(extension.stampBytes + topicBytesMax + messageBytes) * unitBytes;
+}
+
 /** Units of the record that `descriptor` begins. */
 export function unitsOfRecord(descriptor: number): number {
   return isSkipped(descriptor)

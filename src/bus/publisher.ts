@@ -25,8 +25,8 @@ import {
   unitBytes,
   unitsOf,
 } from "./layout.ts";
-import { extendLoss } from "./losses.ts";
 import { giveUpOwnership, takeOwnership } from "./ownership.ts";
+import { RefusalLog } from "./refusal-log.ts";
 import { SharedClaims } from "./shared-claims.ts";
 import {
   announceSleep,
@@ -75,10 +75,7 @@ export class Publisher {
   private openBytes = 0;
   private readonly hasBackup: boolean;
   private refusals = 0;
-  /** The loss that the next one may go on with. */
-  private lossNumber = 0;
-  private lossFrom = 0;
-  private lossMessages = 0;
+  private readonly refusalLog: RefusalLog;
   private isOpen = true;
 
   /** Use `Bus.publisher`, or `Bus.standby`, which takes over from whoever writes. */
@@ -89,6 +86,7 @@ export class Publisher {
     this.memory = lane;
     this.mark = producer << record.producerShift;
     this.base = lane.producer(producer);
+    this.refusalLog = new RefusalLog(lane, producer);
     this.messageBytesMax = channel.messageBytesMax;
     const { backpressure, timestamps } = channel;
     if (backpressure.mode === "CircuitBreaker") this.breaker = new CircuitBreaker(backpressure);
@@ -332,7 +330,7 @@ export class Publisher {
   finish(): void {
     this.checkOpen();
     assert(!this.claims.hasOpen, "finish() with a claim open");
-    // SYNC stream-ended: stored after the last tail; pairs with Reader.hasEnded.
+    // SYNC stream-ended: stored after the last tail; pairs with hasFinishedAll.
     Atomics.store(this.lane.words, this.base + producerOffset.finished, 1);
     wakeConsumers(this.lane);
   }
@@ -469,44 +467,15 @@ export class Publisher {
     return this.claims.used() <= used;
   }
 
-  /** Counts and records what the caller is told that it cannot write. */
+  /** The answer, once it is counted and recorded. */
   private reject(answer: number): number {
-    this.add(producerOffset.rejected, 1);
-    const next = this.claims.sequence + 1;
-    if (this.lossFrom !== next) this.lossMessages = 0;
-    this.lossFrom = next;
-    this.lossMessages++;
-    this.lossNumber = extendLoss(this.lane, this.lossMessages === 1 ? 0 : this.lossNumber, {
-      cause: "rejected",
-      party: this.producer,
-      from: next,
-      to: next,
-      messages: this.lossMessages,
-    });
+    this.refusalLog.noteRejected(this.claims.sequence + 1);
     return answer;
   }
 
   private drop(): number {
-    const sequence = this.claims.giveUpSequence();
-    this.add(producerOffset.dropped, 1);
-    const isNext = this.lossMessages > 0 && sequence === this.lossFrom + this.lossMessages;
-    if (!isNext) {
-      this.lossFrom = sequence;
-      this.lossMessages = 0;
-    }
-    this.lossMessages++;
-    this.lossNumber = extendLoss(this.lane, isNext ? this.lossNumber : 0, {
-      cause: "dropped",
-      party: this.producer,
-      from: this.lossFrom,
-      to: sequence,
-      messages: this.lossMessages,
-    });
+    this.refusalLog.noteDropped(this.claims.giveUpSequence());
     return DROPPED;
-  }
-
-  private get producer(): number {
-    return (this.mark >>> record.producerShift) & record.producerMask;
   }
 
   private add(offset: number, count: number): void {

@@ -11,8 +11,6 @@
 import { bootNs } from "../clock.ts";
 import { GaplessError } from "../errors.ts";
 import { channelDamaged } from "./channel-file.ts";
-import { consumerParty } from "./claim-lock.ts";
-import { beat } from "./heartbeat.ts";
 import { distance, type Lane, type RingMemory } from "./lane.ts";
 import { recordLatency } from "./latency.ts";
 import {
@@ -20,27 +18,21 @@ import {
   consumerOffset,
   extension,
   extensionBytesOf,
-  failed,
   floorWord,
   headerWord,
   isSkipped,
-  joining,
-  partyOffset,
-  producerOffset,
   record,
   recordHeaderBytes,
-  stateStep,
   tailWord,
-  topicBytesMax,
   unitBytes,
   unitsOf,
   unitsOfRecord,
 } from "./layout.ts";
-import { recordLoss, type Loss } from "./losses.ts";
-import { giveUpOwnership, takeOwnership } from "./ownership.ts";
-import { returnClaimLock, settleTheDead } from "./shared-claims.ts";
+import type { Loss } from "./losses.ts";
+import { Seat } from "./seat.ts";
 import { wakeProducers } from "./sleep.ts";
 import { matchesTopic, type TopicPrefix } from "./topics.ts";
+import { makeWindow, wholeWords } from "./window.ts";
 
 /** Reads a message in place: `length` bytes at `offset` of `memory`, valid until the return. */
 export type MessageHandler = (memory: RingMemory, offset: number, length: number) => void;
@@ -51,7 +43,6 @@ export interface ReaderOptions {
   readonly onLoss: ((loss: Loss) => void) | undefined;
 }
 
-const windowBytes = 64 * 1024;
 /** Of messages whose times are all taken, one in so many is also timed in its handler. */
 const handlerPeriod = 64;
 /** Ends a poll that has been overtaken by producers; `poll` says what it means. */
@@ -70,6 +61,9 @@ export class Reader {
 
   /** Of the lane. */
   readonly priority: number;
+
+  /** Its block in the lane. */
+  readonly seat: Seat;
 
   private readonly lane: Lane;
   private readonly words: Int32Array;
@@ -105,29 +99,25 @@ export class Reader {
     this.priority = lane.words[headerWord.lane] ?? 0;
     this.words = lane.words;
     this.consumer = consumer;
-    this.base = lane.consumer(consumer);
+    this.seat = new Seat(lane, consumer);
+    this.base = this.seat.base;
     this.options = options;
     this.filters = options.topics.length > 0;
     this.copies = channel.backpressure.mode === "DropOldest";
     this.canFail = channel.failedConsumer === "evict" && !this.copies;
     this.messageBytesMax = channel.messageBytesMax;
     this.window = this.copies ? makeWindow(lane) : lane;
-    const owner = this.base + partyOffset.owner;
-    const what = `Consumer ${channel.consumers[consumer] ?? ""} of channel ${channel.name}`;
-    takeOwnership(lane.words, owner, what);
+    this.seat.take();
     try {
-      // The last owner's silence is not this one's.
-      this.beat();
-      if (channel.producers.length > 1) returnClaimLock(lane, consumerParty(consumer));
-      this.hadFailed = !this.resume();
-      const position = this.hadFailed ? this.rejoin() : this.load(consumerOffset.position);
+      this.hadFailed = !this.seat.resume();
+      const position = this.hadFailed ? this.seat.rejoin() : this.seat.position;
       this.moveTo(position);
       const tail = this.loadTail();
       // Of what may be overwritten the first poll finds what is left.
-      if (!this.copies && !this.hasBeenFailed) this.checkTail(position, tail);
-      this.expected = this.counter(consumerOffset.sequence) + 1;
+      if (!this.copies && !this.seat.hasFailed) this.checkTail(position, tail);
+      this.expected = this.seat.counter(consumerOffset.sequence) + 1;
     } catch (error) {
-      giveUpOwnership(lane.words, owner);
+      this.seat.leave();
       throw error;
     }
   }
@@ -152,7 +142,7 @@ export class Reader {
       count = -1;
     }
     // SYNC position-counts: what was read while it did not count may have been overwritten.
-    if (count !== 0 && this.isOpen && this.hasBeenFailed) {
+    if (count !== 0 && this.isOpen && this.seat.hasFailed) {
       // It is taken again, as far as it is still there; the rest of it is then known to be lost.
       this.moveTo(from);
       this.expected = this.trusted;
@@ -166,9 +156,9 @@ export class Reader {
 
   /** @throws GaplessError MESSAGES_LOST where what is held may have been overwritten since. */
   checkHeld(): void {
-    if (!this.canFail || !this.hasBeenFailed) return;
-    this.moveTo(this.load(consumerOffset.position));
-    this.expected = this.counter(consumerOffset.sequence) + 1;
+    if (!this.canFail || !this.seat.hasFailed) return;
+    this.moveTo(this.seat.position);
+    this.expected = this.seat.counter(consumerOffset.sequence) + 1;
     this.messages = 0;
     this.bytes = 0;
     throw this.lostWhileReading(undefined);
@@ -183,22 +173,17 @@ export class Reader {
     return count;
   }
 
-  /** Whether a producer has declared this consumer failed, since it last came back. */
-  private get hasBeenFailed(): boolean {
-    return (this.load(consumerOffset.state) & failed) !== 0;
-  }
-
   /** Lets producers overwrite what was taken. */
   release(): void {
     this.checkOpen();
     const { words, base } = this;
     const { doubles } = this.lane;
     doubles[(base + consumerOffset.sequence) >>> 1] = this.expected - 1;
-    this.add(consumerOffset.messages, this.messages);
-    this.add(consumerOffset.bytes, this.bytes);
+    this.seat.add(consumerOffset.messages, this.messages);
+    this.seat.add(consumerOffset.bytes, this.bytes);
     this.messages = 0;
     this.bytes = 0;
-    beat(words, base);
+    this.seat.beat();
     // SYNC space-free: the messages have been read; pairs with the load in Room.lagOf.
     Atomics.store(words, base + consumerOffset.position, this.taken);
     wakeProducers(this.lane);
@@ -227,87 +212,22 @@ export class Reader {
     return this.lane.tail === this.taken;
   }
 
-  /** Whether everything was taken and no producer has anything to follow. */
-  get hasEnded(): boolean {
-    const { producers, hasBackup } = this.lane.channel;
-    const active = hasBackup ? Atomics.load(this.words, claimWord.active) : 0;
-    if (active < 0 || active >= producers.length) return false;
-    for (let producer = 0; producer < producers.length; producer++) {
-      if (hasBackup && producer !== active) continue;
-      // SYNC stream-ended: the flags first; every tail before them is then visible.
-      const finished = this.lane.producer(producer) + producerOffset.finished;
-      if (Atomics.load(this.words, finished) === 0) return false;
-    }
-    return this.isEmpty;
-  }
-
-  /** For whoever waits: goes on behind what a dead producer has claimed. */
-  settleTheDead(): void {
-    if (this.lane.channel.producers.length > 1) {
-      settleTheDead(this.lane, consumerParty(this.consumer));
-    }
-  }
-
-  beat(): void {
-    beat(this.words, this.base);
-  }
-
   close(): void {
     this.isOpen = false;
     // The next poll finds one record, of a length that is never right.
     this.messageBytesMax = -1;
     this.endWord = this.word + 2;
-    giveUpOwnership(this.words, this.base + partyOffset.owner);
-  }
-
-  /**
-   * Goes on at the position that the last owner left. False where it has failed, or died before it
-   * had a position to rely on.
-   */
-  private resume(): boolean {
-    const word = this.base + consumerOffset.state;
-    const state = Atomics.load(this.words, word);
-    if ((state & (failed | joining)) !== 0) return false;
-    // The count changes, so a producer that is about to declare the last owner failed does not.
-    const next = (state + stateStep) | 0;
-    return Atomics.compareExchange(this.words, word, state, next) === state;
-  }
-
-  /**
-   * Holds producers back again: at its old position where that is still there, else at the floor.
-   * Once the state says joining, they count it at its position or at the floor; what they decided
-   * before that is in the floor.
-   */
-  private rejoin(): number {
-    const { words, base } = this;
-    const word = base + consumerOffset.state;
-    while (true) {
-      const state = (Atomics.load(words, word) + stateStep) & ~(failed | joining);
-      let position = this.load(consumerOffset.position);
-      // SYNC position-counts: pairs with the load of the state in Room.lagOf.
-      Atomics.store(words, word, state | joining);
-      while (true) {
-        // SYNC floor-known: pairs with the store in Room.raiseFloor.
-        const floor = Atomics.load(words, floorWord);
-        // Not by which is less: it may have been away for longer than positions take to wrap.
-        if (distance(floor, position) <= distance(floor, this.lane.tail)) break;
-        position = floor;
-        Atomics.store(words, base + consumerOffset.position, position);
-      }
-      const joined = state | joining;
-      if (Atomics.compareExchange(words, word, joined, state) === joined) return position;
-      // Declared failed again on its way, it begins again.
-    }
+    this.seat.leave();
   }
 
   /** False where there is nothing to read, or where it is to be seen first what was read so far. */
   private openWindow(isFirst: boolean): boolean {
     this.checkOpen();
-    if (this.canFail && this.hasBeenFailed) {
+    if (this.canFail && this.seat.hasFailed) {
       if (!isFirst) return false;
       this.hadFailed = true;
       const { taken } = this;
-      const kept = this.rejoin();
+      const kept = this.seat.rejoin();
       // What was taken and not released is held again, but not taken again.
       this.moveTo(((kept - taken) | 0) > 0 ? kept : taken);
     }
@@ -346,26 +266,11 @@ export class Reader {
       this.windowPosition = position;
       this.windowWord = 0;
       this.word = 0;
-      this.endWord = this.wholeWords(units * 2, units < available);
+      this.endWord = units < available ? wholeWords(this.window, units * 2) : units * 2;
       // A window holds at least one record of the largest size.
       if (this.endWord === 0) throw this.damagedAt(0, this.window.words[0] ?? 0);
       return true;
     }
-  }
-
-  /** Words of the records of the copy that are whole: the last one may be cut off. */
-  private wholeWords(words: number, isCut: boolean): number {
-    if (!isCut) return words;
-    let word = 0;
-    while (word < words) {
-      const descriptor = this.window.words[word] ?? 0;
-      const next = word + unitsOfRecord(descriptor) * 2;
-      // It leads out of the window, and its first word is all there is to it.
-      if (next > words && isSkipped(descriptor)) return word + 2;
-      if (next === word || next > words) break;
-      word = next;
-    }
-    return word;
   }
 
   private readWindow(handler: MessageHandler, limit: number): number {
@@ -458,14 +363,14 @@ export class Reader {
   private passOver(word: number, expected: number): number {
     const sequence = this.window.doubles[(word >>> 1) + 1] ?? 0;
     if (sequence !== expected) this.noteGap(expected, sequence);
-    this.add(consumerOffset.filtered, 1);
+    this.seat.add(consumerOffset.filtered, 1);
     return sequence + 1;
   }
 
   /** Messages are missing before `sequence`: counts them, records their range, and says so. */
   private noteGap(expected: number, sequence: number): void {
     // SYNC position-counts: where it did not count, the sequence may be that of another record.
-    if (this.canFail && this.hasBeenFailed) throw overwrittenMeanwhile;
+    if (this.canFail && this.seat.hasFailed) throw overwrittenMeanwhile;
     if (!(Number.isSafeInteger(sequence) && sequence > 0)) {
       throw channelDamaged(this.lane, `sequence ${sequence} where ${expected} was to come`);
     }
@@ -482,12 +387,7 @@ export class Reader {
     };
     this.options.onLoss?.(loss);
     this.trusted = sequence;
-    // Whoever comes after a crash is told again, but it is counted once.
-    const from = Math.max(expected, this.counter(consumerOffset.lostThrough) + 1);
-    if (from >= sequence) return;
-    this.lane.doubles[(this.base + consumerOffset.lostThrough) / 2] = sequence - 1;
-    this.add(consumerOffset.lost, sequence - from);
-    recordLoss(this.lane, { ...loss, from, messages: sequence - from });
+    this.seat.countLoss(loss);
   }
 
   private skippedUnits(word: number, descriptor: number): number {
@@ -505,7 +405,7 @@ export class Reader {
 
   private damagedAt(word: number, descriptor: number): GaplessError {
     this.checkOpen();
-    this.add(consumerOffset.errors, 1);
+    this.seat.add(consumerOffset.errors, 1);
     const position = (this.windowPosition + (word - this.windowWord) / 2) >>> 0;
     return channelDamaged(
       this.lane,
@@ -514,7 +414,7 @@ export class Reader {
   }
 
   private lostWhileReading(cause: unknown): GaplessError {
-    this.add(consumerOffset.errors, 1);
+    this.seat.add(consumerOffset.errors, 1);
     const { name, consumers, consumerTimeoutMs } = this.lane.channel;
     return new GaplessError(
       "MESSAGES_LOST",
@@ -548,35 +448,8 @@ export class Reader {
     );
   }
 
-  private load(offset: number): number {
-    return Atomics.load(this.words, this.base + offset);
-  }
-
-  private counter(offset: number): number {
-    return this.lane.doubles[(this.base + offset) / 2] ?? 0;
-  }
-
-  private add(offset: number, count: number): void {
-    const index = (this.base + offset) >>> 1;
-    this.lane.doubles[index] = (this.lane.doubles[index] ?? 0) + count;
-  }
-
   private checkOpen(): void {
     if (this.isOpen) return;
     throw new GaplessError("CLOSED", `An end of channel ${this.lane.channel.name} is closed.`);
   }
-}
-
-/** Private memory for at least one record of the largest size, and never for much of the ring. */
-function makeWindow({ channel }: Lane): RingMemory {
-  const bodyBytesMax = channel.messageBytesMax + extension.stampBytes + topicBytesMax;
-  const most = Math.min(windowBytes, channel.ringBytes / 8);
-  const bytes = Math.max(most, unitsOf(bodyBytesMax) * unitBytes);
-  const buffer = new ArrayBuffer(bytes);
-  return {
-    bytes: new Uint8Array(buffer),
-    view: new DataView(buffer),
-    words: new Int32Array(buffer),
-    doubles: new Float64Array(buffer),
-  };
 }

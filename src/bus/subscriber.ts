@@ -1,6 +1,7 @@
 /** A consuming end of a channel. Every consumer sees every message, each at its own pace. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { GaplessError } from "../errors.ts";
+import { haveFinished } from "./ending.ts";
 import { Envelope } from "./envelope.ts";
 import { renewClock, startBeating, stopBeating } from "./heartbeat.ts";
 import type { Lane, SleepMemory } from "./lane.ts";
@@ -43,6 +44,7 @@ export class Subscriber {
 
   /** One a lane, the highest priority first. */
   private readonly readers: readonly [Reader, ...Reader[]];
+  private readonly lanes: readonly Lane[];
   private readonly channel: string;
   private readonly sleep: SleepMemory;
   private readonly copies: boolean;
@@ -57,6 +59,7 @@ export class Subscriber {
     options: ReaderOptions & WaitOptions,
   ) {
     const [{ channel, sleep }] = lanes;
+    this.lanes = lanes;
     this.channel = channel.name;
     this.sleep = sleep;
     this.copies = channel.backpressure.mode === "DropOldest";
@@ -180,7 +183,7 @@ export class Subscriber {
   /** Whether everything was taken and no producer has anything to follow. */
   get ended(): boolean {
     this.checkOpen();
-    return this.readers.every((reader) => reader.hasEnded);
+    return haveFinished(this.lanes) && this.readers.every((reader) => reader.isEmpty);
   }
 
   /**
@@ -247,7 +250,7 @@ export class Subscriber {
 
   /** A consumer that has nothing to do is well; one that has is seen by what it releases. */
   beatIfIdle(): void {
-    for (const reader of this.readers) if (reader.isEmpty) reader.beat();
+    for (const reader of this.readers) if (reader.isEmpty) reader.seat.beat();
   }
 
   private isIdle(): boolean {
@@ -275,7 +278,7 @@ export class Subscriber {
     this.checkOpen();
     renewClock();
     this.beatIfIdle();
-    for (const reader of this.readers) reader.settleTheDead();
+    for (const reader of this.readers) reader.seat.settleTheDead();
   }
 
   /** What has to be done before a sleep. Returns how long that may last. */
@@ -283,7 +286,7 @@ export class Subscriber {
     renewClock();
     this.beatIfIdle();
     const leftMs = deadline - performance.now();
-    for (const reader of this.readers) reader.settleTheDead();
+    for (const reader of this.readers) reader.seat.settleTheDead();
     return Math.min(leftMs, settleIntervalMs);
   }
 

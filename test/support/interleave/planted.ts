@@ -168,9 +168,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   },
   {
     name: "the tail is moved over claims that are not settled",
-    edits: [
-      { file: "shared-claims.ts", from: "      if (isOpenClaim(descriptor)) break;\n", to: "" },
-    ],
+    edits: [{ file: "settling.ts", from: "      if (isOpenClaim(descriptor)) break;\n", to: "" }],
     scene: "mpsc",
     outcome: /damaged/,
   },
@@ -226,7 +224,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "what the dead were at is not mended",
     edits: [
       {
-        file: "shared-claims.ts",
+        file: "settling.ts",
         from: "  doubles[claimWord.sequence / 2] = doubles[claimWord.sequenceBefore / 2] ?? 0;\n",
         to: "  doubles[claimWord.sequence / 2] = 0;\n",
       },
@@ -239,12 +237,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "claims of the dead are never settled",
     edits: [
       {
-        file: "shared-claims.ts",
+        file: "settling.ts",
         from: "      abandon(lane, position, Atomics.load(words, lane.wordOf(position)));",
         to: "      break;",
       },
       {
-        file: "shared-claims.ts",
+        file: "settling.ts",
         from: "    releaseClaimLock(lane);\n    hasMoved = advance(lane) || hasMoved;",
         to: "    releaseClaimLock(lane);\n    break;",
       },
@@ -294,8 +292,10 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "the lock of a dead consumer is not given back by its heir",
     edits: [
       {
-        file: "reader.ts",
-        from: "if (channel.producers.length > 1) returnClaimLock(lane, consumerParty(consumer));",
+        file: "seat.ts",
+        from:
+          "if (channel.producers.length > 1) " +
+          "returnClaimLock(this.lane, consumerParty(this.consumer));",
         to: "",
       },
     ],
@@ -306,12 +306,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: "a consumer that rejoins does not say so before it looks at the floor",
     edits: [
       {
-        file: "reader.ts",
+        file: "seat.ts",
         from: "      Atomics.store(words, word, state | joining);\n",
         to: "",
       },
       {
-        file: "reader.ts",
+        file: "seat.ts",
         from:
           "      if (Atomics.compareExchange(words, word, joined, state) === joined) " +
           "return position;",
@@ -326,8 +326,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: "reader.ts",
-        from: "if (count !== 0 && this.isOpen && this.hasBeenFailed) {",
-        to: "if (count < 0 && this.isOpen && this.hasBeenFailed) {",
+        from: "if (count !== 0 && this.isOpen && this.seat.hasFailed) {",
+        to: "if (count < 0 && this.isOpen && this.seat.hasFailed) {",
       },
     ],
     scene: "failed",

@@ -28,17 +28,22 @@ export interface Transformed {
 
 export const ringModules = [
   "claim-lock.ts",
+  "ending.ts",
   "failover.ts",
   "lane.ts",
   "losses.ts",
   "ownership.ts",
   "publisher.ts",
   "reader.ts",
+  "refusal-log.ts",
   "room.ts",
   "shared-claims.ts",
+  "seat.ts",
+  "settling.ts",
   "sleep.ts",
   "solo-claims.ts",
   "subscriber.ts",
+  "window.ts",
 ] as const;
 
 const folder = path.resolve(import.meta.dirname, "../../../src/bus");

@@ -176,6 +176,14 @@ const mistakes: [what: string, keys: object, line: string][] = [
   ["timestamps of another kind", { timestamps: true }, 'timestamps: expected "all", "sampled" or'],
   ["a flag that is none", { prefault: "yes" }, "prefault: expected true or false"],
   ["a node below 0", { numa_node: -1 }, "numa_node: expected a node, a whole number from 0"],
+  [
+    "a high-water mark below three messages",
+    {
+      message_size_max: 496,
+      backpressure: { mode: "DropNewest", high_water: 0.3, low_water: 0.1 },
+    },
+    "backpressure.high_water: expected at least 0.475: room for three large messages",
+  ],
   ["a timeout of 0", { consumer_timeout_ms: 0 }, "consumer_timeout_ms: expected milliseconds"],
   [
     "a timeout in text",

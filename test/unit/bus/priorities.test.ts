@@ -135,3 +135,24 @@ test("a file with other levels is refused, and so is one with a spoilt header of
     );
   }
 });
+
+test("the stream ends once a producer has finished in one lane and has no other one open", (t) => {
+  const directory = makeDirectory(t);
+  using engine = openAs(directory, "engine", shared);
+  using router = openAs(directory, "router", shared);
+  using ledger = openAs(directory, "ledger", shared);
+  const subscriber = ledger.subscriber(channelName);
+  const [low, high] = [0, 2].map((priority) => engine.publisher(channelName, { priority }));
+  low?.finish();
+  assert.equal(subscriber.ended, false);
+  high?.offer(Uint8Array.of(1));
+  high?.close();
+  assert.equal(subscriber.ended, false);
+  router.publisher(channelName, { priority: 1 }).finish();
+  assert.equal(subscriber.ended, false);
+  assert.equal(
+    subscriber.poll(() => undefined, 10),
+    1,
+  );
+  assert.equal(subscriber.ended, true);
+});
