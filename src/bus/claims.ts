@@ -12,8 +12,8 @@ export interface Claims {
    * `room` units of the ring. `mark` is the descriptor without the length.
    */
   tryClaim(bodyBytes: number, mark: number, room: number): number;
-  /** Publishes everything claimed since the last time. */
-  commit(): void;
+  /** Publishes everything claimed since the last time, and says how many messages that were. */
+  commit(): number;
   /** Takes back everything claimed since the last time. */
   abort(): void;
   /** Uses up the sequence of a message that is not written. */

@@ -4,8 +4,8 @@ import { claimWord, partyOffset, producerOffset } from "./layout.ts";
 import { isVacant } from "./ownership.ts";
 
 /**
- * Whether nothing will follow in any lane. A producer has finished when it has said so in some lane,
- * and in each other one has either said so too or never opened it.
+ * Whether nothing will follow in any lane. A producer has finished when it has said so in some
+ * lane, and in each other one has either said so too or has it open no longer.
  */
 export function haveFinished(lanes: readonly Lane[]): boolean {
   const [first] = lanes;

@@ -46,7 +46,6 @@ const livenessCheckMs = 100;
 const refusalsPerCheck = 1024;
 /** Of `sampled` messages, one in so many is stamped. */
 const samplePeriod = 64;
-const never = 0x3fff_ffff;
 
 const pillow = new Int32Array(new SharedArrayBuffer(4));
 
@@ -66,12 +65,12 @@ export class Publisher {
   /** Whether the high-water mark was met and the low one has not been seen since. */
   private isPressured = false;
   private readonly stampPeriod: number;
-  private untilStamp: number;
+  /** The claim behind this sequence is stamped. Counting down would be a store for each claim. */
+  private stampFrom: number;
   private stamps = 0;
   /** When the claimed message was stamped whose commit is timed; 0: none is. */
   private stampedNs = 0;
   /** What is claimed and not committed. Counters above 2^31 are kept in shared memory only. */
-  private openMessages = 0;
   private openBytes = 0;
   private readonly hasBackup: boolean;
   private refusals = 0;
@@ -90,8 +89,8 @@ export class Publisher {
     this.messageBytesMax = channel.messageBytesMax;
     const { backpressure, timestamps } = channel;
     if (backpressure.mode === "CircuitBreaker") this.breaker = new CircuitBreaker(backpressure);
-    this.stampPeriod = { all: 1, sampled: samplePeriod, off: never }[timestamps];
-    this.untilStamp = this.stampPeriod;
+    this.stampPeriod = timestamps === "all" ? 1 : samplePeriod;
+    this.stampFrom = timestamps === "off" ? Infinity : 0;
     this.claims =
       channel.producers.length > 1 ? new SharedClaims(lane, producer) : new SoloClaims(lane);
     const owner = this.base + partyOffset.owner;
@@ -158,13 +157,12 @@ export class Publisher {
    */
   claim(length: number, topic?: Topic): number {
     if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
-    const isStampDue = --this.untilStamp <= 0;
+    const isStampDue = this.claims.sequence >= this.stampFrom;
     if (isStampDue || this.isPressured || topic !== undefined) {
       return this.claimWithCare(length, topic, isStampDue);
     }
     const word = this.claims.tryClaim(length, this.mark, this.claims.room.highWater);
     if (word < 0) return this.refuse(length, topic);
-    this.openMessages++;
     this.openBytes += length;
     return word * 4 + recordHeaderBytes;
   }
@@ -178,10 +176,8 @@ export class Publisher {
   commit(): void {
     const { lane, base } = this;
     this.checkOpen();
-    this.claims.commit();
-    this.add(producerOffset.messages, this.openMessages);
+    this.add(producerOffset.messages, this.claims.commit());
     this.add(producerOffset.bytes, this.openBytes);
-    this.openMessages = 0;
     this.openBytes = 0;
     // Where silence means a backup, at each commit: a loop may never let a timer fire.
     if (this.hasBackup) renewClock();
@@ -194,7 +190,6 @@ export class Publisher {
   /** Takes back everything claimed since the last commit: it was never there. */
   abort(): void {
     this.claims.abort();
-    this.openMessages = 0;
     this.openBytes = 0;
     this.stampedNs = 0;
   }
@@ -251,7 +246,12 @@ export class Publisher {
     while (true) {
       options.signal?.throwIfAborted();
       const room = this.claims.room.highWater;
-      const offset = this.tryClaim(bytes.length, options.topic, room, --this.untilStamp <= 0);
+      const offset = this.tryClaim(
+        bytes.length,
+        options.topic,
+        room,
+        this.claims.sequence >= this.stampFrom,
+      );
       if (offset >= 0) {
         this.memory.bytes.set(bytes, offset);
         const { sequence } = this;
@@ -423,20 +423,18 @@ export class Publisher {
     length: number,
     topic: Topic | undefined,
     room: number,
-    isStampDue: boolean,
+    isStamped: boolean,
   ): number {
     const { claims, lane } = this;
     if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
-    const isStamped = isStampDue && this.stampPeriod !== never;
     const topicBytes = topic === undefined ? 0 : topic.bytes.length;
     const stampBytes = isStamped ? extension.stampBytes : 0;
     const extra = stampBytes + unitBytes * ((topicBytes + 7) >>> 3);
     const mark = extra === 0 ? this.mark : this.mark | record.marked;
     const word = claims.tryClaim(length + extra, mark, room);
     if (word < 0) return -1;
-    this.openMessages++;
     this.openBytes += length;
-    if (isStampDue) this.untilStamp = this.stampPeriod;
+    if (isStamped) this.stampFrom = claims.sequence + this.stampPeriod - 1;
     const start = word * 4 + recordHeaderBytes;
     if (extra === 0) return start;
     lane.words[word + 1] = topicBytes | (isStamped ? extension.stamped : 0);

@@ -1,6 +1,6 @@
 /**
- * What becomes of claims in a channel of several producers: the tail moves over what is settled, and
- * what the dead have left is abandoned by whoever waits.
+ * What becomes of claims in a channel of several producers: the tail moves over what is settled,
+ * and what the dead have left is abandoned by whoever waits.
  */
 import { channelDamaged } from "./channel-file.ts";
 import { acquireClaimLock, inheritClaimLock, releaseClaimLock } from "./claim-lock.ts";

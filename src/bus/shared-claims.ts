@@ -108,11 +108,13 @@ export class SharedClaims implements Claims {
     return word;
   }
 
-  commit(): void {
-    if (this.openCount === 0) return;
+  commit(): number {
+    const count = this.openCount;
+    if (count === 0) return 0;
     const isFenced = !this.settle(0);
     if (advance(this.lane)) wakeConsumers(this.lane);
     if (isFenced) throw this.fenced();
+    return count;
   }
 
   abort(): void {

@@ -33,6 +33,8 @@ export class SoloClaims implements Claims {
   private newest = 0;
   private anchor = 0;
   private committedSequence = 0;
+  /** The messages above it are those that are claimed: a count of them would be a store for each. */
+  private countedThrough = 0;
 
   constructor(lane: Lane) {
     this.lane = lane;
@@ -70,10 +72,12 @@ export class SoloClaims implements Claims {
     return word;
   }
 
-  commit(): void {
+  commit(): number {
     const words = this.words;
     const tail = this.head;
-    if (tail === this.tail) return;
+    if (tail === this.tail) return 0;
+    const count = this.sequence - this.countedThrough;
+    this.countedThrough = this.sequence;
     this.tail = tail;
     this.committedSequence = this.sequence;
     // SYNC record-visible: publishes the records claimed above; pairs with Reader.loadTail.
@@ -82,16 +86,19 @@ export class SoloClaims implements Claims {
     words[tailWord.anchor] = this.newest;
     this.doubles[claimWord.sequence / 2] = this.sequence;
     wakeConsumers(this.lane);
+    return count;
   }
 
   abort(): void {
     this.sequence = this.committedSequence;
+    this.countedThrough = this.sequence;
     this.head = this.tail;
     this.newest = this.anchor;
   }
 
   giveUpSequence(): number {
     this.sequence++;
+    this.countedThrough++;
     this.committedSequence = this.sequence;
     this.doubles[claimWord.sequence / 2] = this.sequence;
     return this.sequence;
@@ -119,6 +126,7 @@ export class SoloClaims implements Claims {
     // Above it where messages were dropped since.
     this.sequence = Math.max(committed, this.doubles[claimWord.sequence / 2] ?? 0);
     this.committedSequence = this.sequence;
+    this.countedThrough = this.sequence;
     this.findRoom(this.tail, this.room.highWater);
   }
 
