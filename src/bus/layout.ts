@@ -208,6 +208,8 @@ export const consumerOffset = {
   position: 5,
   /** See `failed` and `joining`; the other bits count takeovers. */
   state: 6,
+  /** Where the newest copy of a part of the ring began. Only the order of the store counts. */
+  copied: 8,
   /** Newest sequence released, those lost before it included. */
   sequence: wordsOfLine,
   messages: wordsOfLine + 2,

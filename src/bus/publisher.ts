@@ -66,7 +66,7 @@ export class Publisher {
   private isPressured = false;
   private readonly stampPeriod: number;
   /** The claim behind this sequence is stamped. Counting down would be a store for each claim. */
-  private stampFrom: number;
+  private stampFrom = Infinity;
   private stamps = 0;
   /** When the claimed message was stamped whose commit is timed; 0: none is. */
   private stampedNs = 0;
@@ -90,7 +90,6 @@ export class Publisher {
     const { backpressure, timestamps } = channel;
     if (backpressure.mode === "CircuitBreaker") this.breaker = new CircuitBreaker(backpressure);
     this.stampPeriod = timestamps === "all" ? 1 : samplePeriod;
-    this.stampFrom = timestamps === "off" ? Infinity : 0;
     this.claims =
       channel.producers.length > 1 ? new SharedClaims(lane, producer) : new SoloClaims(lane);
     const owner = this.base + partyOffset.owner;
@@ -102,6 +101,7 @@ export class Publisher {
       Atomics.store(lane.words, this.base + producerOffset.finished, 0);
       if (takesOver) takeOver(lane, producer);
       this.claims.recover();
+      if (timestamps !== "off") this.stampFrom = this.claims.sequence + this.stampPeriod - 1;
       // The last owner may have died between its last tail and waking those who sleep for it.
       wakeConsumers(lane);
       startBeating(this);

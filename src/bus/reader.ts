@@ -131,7 +131,7 @@ export class Reader {
   poll(handler: MessageHandler, limit: number): number {
     if (!this.canFail) return this.take(handler, limit);
     const from = this.taken;
-    const { messages, bytes } = this;
+    const { messages, bytes, isFresh } = this;
     this.trusted = this.expected;
     let cause: unknown;
     let count: number;
@@ -148,6 +148,7 @@ export class Reader {
       this.expected = this.trusted;
       this.messages = messages;
       this.bytes = bytes;
+      this.isFresh = isFresh;
       throw this.lostWhileReading(cause === overwrittenMeanwhile ? undefined : cause);
     }
     if (count < 0) throw cause;
@@ -161,6 +162,7 @@ export class Reader {
     this.expected = this.seat.counter(consumerOffset.sequence) + 1;
     this.messages = 0;
     this.bytes = 0;
+    this.isFresh = true;
     throw this.lostWhileReading(undefined);
   }
 
@@ -256,7 +258,7 @@ export class Reader {
       const start = lane.wordOf(position) * 4;
       this.window.bytes.set(lane.bytes.subarray(start, start + units * unitBytes));
       // SYNC floor-known: the copy, a store, then the floor: in this order on every processor.
-      Atomics.store(words, base + consumerOffset.position, position);
+      Atomics.store(words, base + consumerOffset.copied, position);
       const floor = Atomics.load(words, floorWord);
       if (distance(floor, position) > distance(floor, this.lane.tail)) {
         position = floor;

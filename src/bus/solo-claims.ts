@@ -33,7 +33,7 @@ export class SoloClaims implements Claims {
   private newest = 0;
   private anchor = 0;
   private committedSequence = 0;
-  /** The messages above it are those that are claimed: a count of them would be a store for each. */
+  /** The messages above it are those that are claimed: to count them would be a store for each. */
   private countedThrough = 0;
 
   constructor(lane: Lane) {
