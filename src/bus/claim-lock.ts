@@ -1,19 +1,20 @@
 /**
- * The lock under which one of several producers claims: a word with the number of its holder.
+ * The lock under which one of several producers claims: a word that names its holder.
  *
  * It is held for some ten stores. A holder that was put aside by the scheduler is waited for
  * asleep, so that it gets a processor; one that has died is known by its process, and the next in
  * line takes over from it and mends what it left half done.
  */
 import { GaplessError } from "../errors.ts";
+import { identifySelf } from "../memory/process-identity.ts";
 import type { Lane } from "./lane.ts";
-import { claimWord, consumersMax, partyOffset, producersMax } from "./layout.ts";
-import { isOwnerAlive } from "./ownership.ts";
+import { claimWord, partyOffset, producersMax } from "./layout.ts";
+import { isOwnerAlive, ownerOf } from "./ownership.ts";
 
 const free = 0;
-/** Low bits of the word; those above change where an end's new owner has it from the last one. */
+/** The word: the party in the low bits, its process id above them. */
 const partyMask = 0xff;
-const inheritance = partyMask + 1;
+const pidShift = 8;
 const spins = 200;
 const napMs = { first: 0.05, most: 1 };
 /** Naps between two looks at whether the holder lives. */
@@ -25,7 +26,7 @@ const pillow = new Int32Array(new SharedArrayBuffer(4));
 /** `Atomics.pause` is younger than TypeScript's library. */
 const atomics = Atomics as typeof Atomics & { pause(iterations?: number): void };
 
-/** Numbers of the parties that may hold the lock. */
+/** Parties that may hold the lock, by number. */
 export function producerParty(producer: number): number {
   return 1 + producer;
 }
@@ -35,48 +36,43 @@ export function consumerParty(consumer: number): number {
 }
 
 /**
- * Blocks until the lock is held by `party`. True where it was taken from the dead: then whatever
- * they were at has to be mended first.
+ * What the lock holds while a process, this one as a rule, has it for `party`. The process id is part of it, because
+ * a party outlives its owners: what is judged to be the dead one's must not be its heir's.
+ */
+export function lockedBy(party: number, pid = identifySelf().pid): number {
+  return party | (pid << pidShift);
+}
+
+/**
+ * Blocks until the lock holds `own`, see `lockedBy`. True where it was taken from the dead: then
+ * whatever they were at has to be mended first.
  *
  * @throws GaplessError PEER_UNAVAILABLE where a living party does not release it for seconds
  */
-export function acquireClaimLock(lane: Lane, party: number): boolean {
+export function acquireClaimLock(lane: Lane, own: number): boolean {
   const { words } = lane;
-  let holder = Atomics.compareExchange(words, claimWord.lock, free, party);
+  let holder = Atomics.compareExchange(words, claimWord.lock, free, own);
   if (holder === free) return false;
   for (let spin = 0; spin < spins; spin++) {
     atomics.pause(spin >> 2);
     // A plain look first: to exchange takes the line away from the holder.
     if (words[claimWord.lock] !== free) continue;
-    holder = Atomics.compareExchange(words, claimWord.lock, free, party);
+    holder = Atomics.compareExchange(words, claimWord.lock, free, own);
     if (holder === free) return false;
   }
   const deadline = performance.now() + patienceMs;
   for (let nap = 1, forMs = napMs.first; ; nap++) {
     Atomics.wait(pillow, 0, 0, forMs);
     forMs = Math.min(forMs * 2, napMs.most);
-    holder = Atomics.compareExchange(words, claimWord.lock, free, party);
+    holder = Atomics.compareExchange(words, claimWord.lock, free, own);
     if (holder === free) return false;
     if (nap % napsPerLook !== 0) continue;
-    // Nobody waits for itself: left by a forebear, or by what spoilt the word.
-    if (holder !== party && isPartyAlive(lane, holder)) {
+    if (isHolderAlive(lane, holder)) {
       if (performance.now() < deadline) continue;
       throw stopped(lane, holder);
     }
-    if (Atomics.compareExchange(words, claimWord.lock, holder, party) === holder) return true;
+    if (Atomics.compareExchange(words, claimWord.lock, holder, own) === holder) return true;
   }
-}
-
-/**
- * For the new owner of an end: takes the lock over where the last one has died with it, which from
- * now on looks alive. True where it did: then whatever that was at has to be mended first.
- */
-export function inheritClaimLock({ words }: Lane, party: number): boolean {
-  const holder = Atomics.load(words, claimWord.lock);
-  if ((holder & partyMask) !== party) return false;
-  // Another number: who is about to take it from the dead one takes nothing from the new one.
-  const next = (holder + inheritance) | 0;
-  return Atomics.compareExchange(words, claimWord.lock, holder, next) === holder;
 }
 
 export function releaseClaimLock({ words }: Lane): void {
@@ -94,15 +90,14 @@ function stopped({ channel }: Lane, holder: number): GaplessError {
   );
 }
 
-function isPartyAlive(lane: Lane, holder: number): boolean {
+/** A holder is no longer there where its end is another process's, or its process is gone. */
+function isHolderAlive(lane: Lane, holder: number): boolean {
   const producer = (holder & partyMask) - 1;
   const consumer = producer - producersMax;
   const { producers, consumers } = lane.channel;
-  if (producer >= 0 && producer < producers.length) {
-    return isOwnerAlive(lane.words, lane.producer(producer) + partyOffset.owner);
-  }
-  if (consumer >= 0 && consumer < Math.min(consumers.length, consumersMax)) {
-    return isOwnerAlive(lane.words, lane.consumer(consumer) + partyOffset.owner);
-  }
-  return false;
+  const isProducer = producer >= 0 && producer < producers.length;
+  if (!isProducer && !(consumer >= 0 && consumer < consumers.length)) return false;
+  const block = isProducer ? lane.producer(producer) : lane.consumer(consumer);
+  const owner = block + partyOffset.owner;
+  return ownerOf(lane.words, owner) === holder >>> pidShift && isOwnerAlive(lane.words, owner);
 }

@@ -1,6 +1,6 @@
 /** A backup producer, and when its turn has come. */
 import { bootMs } from "../clock.ts";
-import { producerParty } from "./claim-lock.ts";
+import { lockedBy, producerParty } from "./claim-lock.ts";
 import { announceBusEvent, placeOf } from "./events.ts";
 import { silenceMs } from "./heartbeat.ts";
 import type { Lane } from "./lane.ts";
@@ -64,11 +64,11 @@ export class Standby {
    */
   private isInTheMiddle(active: number): boolean {
     const { words } = this.lane;
-    if (Atomics.load(words, claimWord.lock) !== producerParty(active)) return false;
+    const pid = Atomics.load(words, this.lane.producer(active) + partyOffset.owner);
+    if (Atomics.load(words, claimWord.lock) !== lockedBy(producerParty(active), pid)) return false;
     const claiming = Atomics.load(words, claimWord.claiming);
     this.stuck = claiming === this.stuckAt ? this.stuck + 1 : 1;
     this.stuckAt = claiming;
-    const pid = Atomics.load(words, this.lane.producer(active) + partyOffset.owner);
     if (this.stuck < stuckLooks || pid <= 0 || pid === process.pid) return true;
     try {
       process.kill(pid, "SIGKILL");

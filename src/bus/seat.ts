@@ -7,7 +7,7 @@ import { distance, type Lane } from "./lane.ts";
 import { consumerOffset, failed, floorWord, joining, partyOffset, stateStep } from "./layout.ts";
 import { recordLoss, type Loss } from "./losses.ts";
 import { giveUpOwnership, takeOwnership } from "./ownership.ts";
-import { returnClaimLock, settleTheDead } from "./settling.ts";
+import { settleTheDead } from "./settling.ts";
 
 export class Seat {
   /** First word of the block. */
@@ -30,7 +30,6 @@ export class Seat {
     takeOwnership(this.words, this.base + partyOffset.owner, what);
     // The last owner's silence is not this one's.
     this.beat();
-    if (channel.producers.length > 1) returnClaimLock(this.lane, consumerParty(this.consumer));
   }
 
   leave(): void {

@@ -3,7 +3,7 @@
  * and what the dead have left is abandoned by whoever waits.
  */
 import { channelDamaged } from "./channel-file.ts";
-import { acquireClaimLock, inheritClaimLock, releaseClaimLock } from "./claim-lock.ts";
+import { acquireClaimLock, lockedBy, releaseClaimLock } from "./claim-lock.ts";
 import { distance, type Lane } from "./lane.ts";
 import {
   claimWord,
@@ -60,7 +60,7 @@ export function settleTheDead(lane: Lane, party: number): void {
   if (lane.tail === Atomics.load(words, claimWord.claimed)) return;
   let hasMoved = advance(lane);
   while (isDeadClaim(lane, lane.tail)) {
-    if (acquireClaimLock(lane, party)) mend(lane);
+    if (acquireClaimLock(lane, lockedBy(party))) mend(lane);
     // Under the lock nothing is claimed, so what is at the tail stays what it is.
     const position = lane.tail;
     if (isDeadClaim(lane, position)) {
@@ -70,13 +70,6 @@ export function settleTheDead(lane: Lane, party: number): void {
     hasMoved = advance(lane) || hasMoved;
   }
   if (hasMoved) wakeConsumers(lane);
-}
-
-/** For the new owner of an end that claims nothing: gives back the lock that the last died with. */
-export function returnClaimLock(lane: Lane, party: number): void {
-  if (!inheritClaimLock(lane, party)) return;
-  mend(lane);
-  releaseClaimLock(lane);
 }
 
 function isDeadClaim(lane: Lane, position: number): boolean {

@@ -16,12 +16,7 @@
  * takes, except where its backup takes over: then nobody writes there until it knows, or is dead.
  */
 import { GaplessError } from "../errors.ts";
-import {
-  acquireClaimLock,
-  inheritClaimLock,
-  producerParty,
-  releaseClaimLock,
-} from "./claim-lock.ts";
+import { acquireClaimLock, lockedBy, producerParty, releaseClaimLock } from "./claim-lock.ts";
 import type { Claims } from "./claims.ts";
 import { distance, type Lane } from "./lane.ts";
 import {
@@ -55,6 +50,8 @@ export class SharedClaims implements Claims {
   private readonly doubles: Float64Array;
   private readonly producer: number;
   private readonly party: number;
+  /** What the lock holds while this has it. */
+  private readonly own: number;
   /** Positions and settled descriptors of what is claimed, oldest first. */
   private readonly openPositions: number[] = [];
   private readonly openDescriptors: number[] = [];
@@ -66,6 +63,7 @@ export class SharedClaims implements Claims {
     this.doubles = lane.doubles;
     this.producer = producer;
     this.party = producerParty(producer);
+    this.own = lockedBy(this.party);
     this.room = new Room(lane);
   }
 
@@ -152,7 +150,7 @@ export class SharedClaims implements Claims {
   /** Abandons what a former owner of this end had claimed, and finds what it committed last. */
   recover(): void {
     const { words, lane } = this;
-    this.acquire(true);
+    this.acquire();
     const claimed = Atomics.load(words, claimWord.claimed);
     // Not from where it noted its newest one: it may be so long ago that positions have wrapped.
     let position = Atomics.load(words, floorWord);
@@ -177,8 +175,8 @@ export class SharedClaims implements Claims {
    * owned: who has the lock and is not known to live loses it.
    */
   takeOver(predecessor: number): void {
-    const { words, lane, party } = this;
-    if (inheritClaimLock(lane, party) || acquireClaimLock(lane, party)) mend(lane);
+    const { words, lane } = this;
+    if (acquireClaimLock(lane, this.own)) mend(lane);
     if (Atomics.load(words, claimWord.active) === predecessor) {
       Atomics.store(words, claimWord.active, this.producer);
       this.abandonAll(predecessor);
@@ -188,9 +186,9 @@ export class SharedClaims implements Claims {
   }
 
   /** The lock, and the right to write. */
-  private acquire(isNewOwner = false): void {
-    const { words, lane, producer, party } = this;
-    if ((isNewOwner && inheritClaimLock(lane, party)) || acquireClaimLock(lane, party)) mend(lane);
+  private acquire(): void {
+    const { words, lane, producer } = this;
+    if (acquireClaimLock(lane, this.own)) mend(lane);
     if (!lane.channel.hasBackup) return;
     // Here it writes into nothing that it had claimed before.
     if (words[claimWord.quarantineProducer] === producer) words[claimWord.quarantineUnits] = 0;

@@ -6,7 +6,7 @@ import test, { type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { openBus, type Bus, type Subscriber } from "gapless/bus";
 import { openChannelFile } from "../../../src/bus/channel-file.ts";
-import { producerParty } from "../../../src/bus/claim-lock.ts";
+import { lockedBy, producerParty } from "../../../src/bus/claim-lock.ts";
 import { claimWord } from "../../../src/bus/layout.ts";
 import { isGaplessError } from "../../../src/errors.ts";
 import { seededRandom } from "../../../src/random.ts";
@@ -163,7 +163,7 @@ test("stopped inside a claim, a producer is killed before its backup takes over"
   // As if it had been stopped with the lock, before it moved `claimed`.
   const [{ words }] = file.lanes;
   words[claimWord.claiming] = words[claimWord.claimed] ?? 0;
-  Atomics.store(words, claimWord.lock, producerParty(0));
+  Atomics.store(words, claimWord.lock, lockedBy(producerParty(0), first.child.pid));
   file.unmap();
   const second = startStanding(t, { directory, service: "second" });
   await second.told("active");

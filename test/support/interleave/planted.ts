@@ -159,8 +159,8 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
       {
         file: "reader.ts",
-        from: "position, position);\n      const floor = Atomics.load(words, floorWord);",
-        to: "position, position);",
+        from: "copied, position);\n      const floor = Atomics.load(words, floorWord);",
+        to: "copied, position);",
       },
     ],
     scene: "dropOldest",
@@ -194,12 +194,12 @@ export const plantedBugs: readonly PlantedBug[] = [
       {
         file: "claim-lock.ts",
         from:
-          "  let holder = Atomics.compareExchange(words, claimWord.lock, free, party);\n" +
+          "  let holder = Atomics.compareExchange(words, claimWord.lock, free, own);\n" +
           "  if (holder === free) return false;\n" +
           "  for",
         to:
           "  let holder = Atomics.load(words, claimWord.lock);\n" +
-          "  if (holder === free) Atomics.store(words, claimWord.lock, party);\n" +
+          "  if (holder === free) Atomics.store(words, claimWord.lock, own);\n" +
           "  if (holder === free) return false;\n" +
           "  for",
       },
@@ -289,14 +289,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     outcome: /./,
   },
   {
-    name: "the lock of a dead consumer is not given back by its heir",
+    name: "the lock of a dead consumer is taken for that of its heir",
     edits: [
       {
-        file: "seat.ts",
-        from:
-          "if (channel.producers.length > 1) " +
-          "returnClaimLock(this.lane, consumerParty(this.consumer));",
-        to: "",
+        file: "claim-lock.ts",
+        from: "return ownerOf(lane.words, owner) === holder >>> pidShift && ",
+        to: "return ",
       },
     ],
     scene: "doubleDeath",

@@ -160,12 +160,20 @@ static uint32_t size_of(uint32_t number) {
   return 8 + (mixed >> 8) % (range + 1);
 }
 
-/* The lock, and what several producers share. `party` is who we are to the lock. */
-static uint32_t party;
+/* The lock, and what several producers share. `mine` is what the lock holds while we have it. */
+static uint32_t mine;
 
-static int is_party_alive(uint32_t one) {
-  uint32_t owner = one > 64 ? consumer_block(one - 65) : producer_block(one - 1);
+static uint32_t locked_by(uint32_t party) { return party | (uint32_t)getpid() << 8; }
+
+static int is_party_alive(uint32_t party) {
+  uint32_t owner = party > 64 ? consumer_block(party - 65) : producer_block(party - 1);
   return is_alive(owner + OWNER, (int32_t)load(owner + OWNER));
+}
+
+static int is_holder_there(uint32_t holder) {
+  uint32_t party = holder & 255;
+  uint32_t owner = party > 64 ? consumer_block(party - 65) : producer_block(party - 1);
+  return (uint32_t)abs((int32_t)load(owner + OWNER)) == holder >> 8 && is_party_alive(party);
 }
 
 static void mend(void) {
@@ -175,10 +183,10 @@ static void mend(void) {
 }
 
 static void lock(void) {
-  for (int attempt = 1; !cas(word(LOCK), 0, party); attempt++) {
+  for (int attempt = 1; !cas(word(LOCK), 0, mine); attempt++) {
     uint32_t holder = load(LOCK);
-    if (attempt % 64 == 0 && holder != 0 && !is_party_alive(holder) &&
-        cas(word(LOCK), holder, party))
+    if (attempt % 64 == 0 && holder != 0 && !is_holder_there(holder) &&
+        cas(word(LOCK), holder, mine))
       return mend();
     if (attempt % 16 == 0) nanosleep(&(struct timespec){0, 50000}, NULL);
   }
@@ -270,7 +278,7 @@ static void check(const uint8_t *record, uint32_t descriptor, uint32_t *numbers)
 
 static void consume(uint32_t self) {
   uint32_t block = consumer_block(self), numbers[64] = {0}, count = 0;
-  party = 65 + self;
+  mine = locked_by(65 + self);
   take(block + OWNER);
   uint32_t state = load(block + STATE), taken;
   if (!(state & (FAILED | JOINING)) && cas(word(block + STATE), state, state + STATE_STEP))
@@ -432,8 +440,7 @@ static uint32_t recover_alone(void) {
 }
 
 static uint32_t recover_shared(void) {
-  if (load(LOCK) == party) mend();
-  else lock();
+  lock();
   uint32_t floor = load(FLOOR), claimed = load(CLAIMED), position = *cell(own + NEWEST);
   uint32_t number = 0;
   if (position - floor >= claimed - floor) position = floor;
@@ -458,7 +465,7 @@ static uint32_t recover_shared(void) {
 static uint32_t open_producer(uint32_t producer) {
   self = producer;
   own = producer_block(producer);
-  party = 1 + producer;
+  mine = locked_by(1 + producer);
   take(own + OWNER);
   store(own + FINISHED, 0);
   uint32_t newest = producers == 1 ? recover_alone() : recover_shared();
