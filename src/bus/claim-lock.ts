@@ -36,8 +36,9 @@ export function consumerParty(consumer: number): number {
 }
 
 /**
- * What the lock holds while a process, this one as a rule, has it for `party`. The process id is part of it, because
- * a party outlives its owners: what is judged to be the dead one's must not be its heir's.
+ * What the lock holds while a process, this one as a rule, has it for `party`. The process id is
+ * part of it, because a party outlives its owners: what is judged to be the dead one's must not be
+ * its heir's.
  */
 export function lockedBy(party: number, pid = identifySelf().pid): number {
   return party | (pid << pidShift);
