@@ -201,7 +201,7 @@ export function openBus(config: BusOptions | string, { service }: { service: str
           if (turn.isDue()) return openPublisher(lane, producer, true);
         } catch (error) {
           // Its predecessor was quicker to come back.
-          if (!isGaplessError(error, "FENCED")) throw error;
+          if (!isGaplessError(error, "FENCED", "PEER_UNAVAILABLE")) throw error;
         }
         await pause(standbyIntervalMs, undefined, { signal }).catch(() => undefined);
       }

@@ -20,7 +20,7 @@ const napMs = { first: 0.05, most: 1 };
 /** Naps between two looks at whether the holder lives. */
 const napsPerLook = 4;
 /** No living party holds it for so long, unless it is stopped, or the word is spoilt. */
-const patienceMs = 5000;
+const patienceMs = 1000;
 
 const pillow = new Int32Array(new SharedArrayBuffer(4));
 /** `Atomics.pause` is younger than TypeScript's library. */
@@ -74,6 +74,12 @@ export function acquireClaimLock(lane: Lane, own: number): boolean {
     }
     if (Atomics.compareExchange(words, claimWord.lock, holder, own) === holder) return true;
   }
+}
+
+/** Whether a living party has the lock: who need not wait for it, comes again. */
+export function isClaimLockBusy(lane: Lane): boolean {
+  const holder = Atomics.load(lane.words, claimWord.lock);
+  return holder !== free && isHolderAlive(lane, holder);
 }
 
 export function releaseClaimLock({ words }: Lane): void {

@@ -1,6 +1,6 @@
 /** What goes with the message that a handler is being given. Valid until the handler returns. */
 import type { Reader } from "./reader.ts";
-import { extension, producerOf, record, recordHeaderBytes } from "./layout.ts";
+import { extension, producerOf, record, recordHeaderBytes, recordHeaderUnits } from "./layout.ts";
 
 const decoder = new TextDecoder();
 
@@ -46,10 +46,12 @@ export class Envelope {
 
   /** When it was claimed. */
   get sentNs(): number {
-    return this.isStamped ? (this.reader.window.doubles[this.start >>> 3] ?? 0) : 0;
+    if (!this.isStamped) return 0;
+    const { window, current } = this.reader;
+    return window.doubles[(current >>> 1) + recordHeaderUnits] ?? 0;
   }
 
-  /** When the batch that it came with was taken up. */
+  /** When the first stamped message of the poll that it came with was taken up. */
   get receivedNs(): number {
     return this.isStamped ? this.reader.receivedNs : 0;
   }
@@ -64,12 +66,12 @@ export class Envelope {
     return this.dequeuedNs - this.sentNs;
   }
 
-  /** From the claim until this process took up the batch that it came with. */
+  /** From the claim until this process took up the poll that it came with. */
   get busLatencyNs(): number {
     return this.receivedNs - this.sentNs;
   }
 
-  /** Behind the others of its batch. */
+  /** Behind the others of its poll. */
   get queueLatencyNs(): number {
     return this.dequeuedNs - this.receivedNs;
   }

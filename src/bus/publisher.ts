@@ -12,15 +12,18 @@ import {
 import type { Claims } from "./claims.ts";
 import { takeOver } from "./failover.ts";
 import { beat, renewClock, startBeating, stopBeating } from "./heartbeat.ts";
-import type { Lane, RingMemory } from "./lane.ts";
+import { distance, type Lane, type RingMemory } from "./lane.ts";
 import { recordLatency } from "./latency.ts";
 import {
+  claimWord,
   extension,
+  floorWord,
   extensionBytesOf,
   partyOffset,
   producerOffset,
   record,
   recordHeaderBytes,
+  recordHeaderUnits,
   topicBytesMax,
   unitBytes,
   unitsOf,
@@ -43,8 +46,10 @@ import { makeTopic, type Topic } from "./topics.ts";
 /** How long a sleeping producer goes without asking whether the consumer in its way lives. */
 const livenessCheckMs = 100;
 /** So often a producer that never waits asks the same. */
-const refusalsPerCheck = 1024;
-/** Of `sampled` messages, one in so many is stamped. */
+const refusedCheckMs = 100;
+/** How long whoever has seen room and not got it leaves it alone. */
+const missedNapMs = 1;
+/** Of `sampled` messages, one in so many is stamped, on average. */
 const samplePeriod = 64;
 
 const pillow = new Int32Array(new SharedArrayBuffer(4));
@@ -68,12 +73,15 @@ export class Publisher {
   /** The claim behind this sequence is stamped. Counting down would be a store for each claim. */
   private stampFrom = Infinity;
   private stamps = 0;
+  private draw = 1;
   /** When the claimed message was stamped whose commit is timed; 0: none is. */
   private stampedNs = 0;
   /** What is claimed and not committed. Counters above 2^31 are kept in shared memory only. */
   private openBytes = 0;
   private readonly hasBackup: boolean;
-  private refusals = 0;
+  private lookedMs = -Infinity;
+  /** Sequence at which room was seen last. */
+  private roomSeenAt = -1;
   private readonly refusalLog: RefusalLog;
   private isOpen = true;
 
@@ -101,7 +109,7 @@ export class Publisher {
       Atomics.store(lane.words, this.base + producerOffset.finished, 0);
       if (takesOver) takeOver(lane, producer);
       this.claims.recover();
-      if (timestamps !== "off") this.stampFrom = this.claims.sequence + this.stampPeriod - 1;
+      if (timestamps !== "off") this.stampFrom = this.claims.sequence + this.drawPause();
       // The last owner may have died between its last tail and waking those who sleep for it.
       wakeConsumers(lane);
       startBeating(this);
@@ -119,7 +127,10 @@ export class Publisher {
     return this.claims.sequence;
   }
 
-  /** Share of the ring between the slowest consumer and the newest claim, 0 to 1. */
+  /**
+   * Share of the ring that is in use, 0 to 1: up to the slowest consumer that counts; with DropOldest
+   * what is claimed and not committed.
+   */
   get utilisation(): number {
     this.checkOpen();
     return this.claims.used() / this.lane.capacity;
@@ -156,7 +167,9 @@ export class Publisher {
    * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
    */
   claim(length: number, topic?: Topic): number {
-    if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
+    if ((length | 0) !== length || length < 0 || length > this.messageBytesMax) {
+      throw this.refusal(length);
+    }
     const isStampDue = this.claims.sequence >= this.stampFrom;
     if (isStampDue || this.isPressured || topic !== undefined) {
       return this.claimWithCare(length, topic, isStampDue);
@@ -187,7 +200,10 @@ export class Publisher {
     this.stampedNs = 0;
   }
 
-  /** Takes back everything claimed since the last commit: it was never there. */
+  /**
+   * Takes back everything claimed since the last commit: it was never there. In a channel of several
+   * producers its sequences are used up, and consumers see them skipped.
+   */
   abort(): void {
     this.claims.abort();
     this.openBytes = 0;
@@ -201,6 +217,7 @@ export class Publisher {
    * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
    */
   offer(bytes: Uint8Array, topic?: Topic): number {
+    checkBytes(bytes);
     const offset = this.claim(bytes.length, topic);
     if (offset < 0) return offset;
     this.memory.bytes.set(bytes, offset);
@@ -213,12 +230,13 @@ export class Publisher {
    * Offers messages in order and publishes them at once. Returns how many went in before the first
    * that did not: offer the others again.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED; then none is published.
+   * @throws GaplessError MESSAGE_TOO_LARGE: then none is published. FENCED: none, or the first ones
    */
   offerMany(messages: readonly Uint8Array[], topic?: Topic): number {
     let count = 0;
     try {
       for (const bytes of messages) {
+        checkBytes(bytes);
         const offset = this.claim(bytes.length, topic);
         if (offset < 0) break;
         this.memory.bytes.set(bytes, offset);
@@ -243,6 +261,7 @@ export class Publisher {
     bytes: Uint8Array,
     options: { topic?: Topic; signal?: AbortSignal } = {},
   ): Promise<number> {
+    checkBytes(bytes);
     while (true) {
       options.signal?.throwIfAborted();
       const room = this.claims.room.highWater;
@@ -282,7 +301,11 @@ export class Publisher {
     const bodyBytes = descriptor & record.bodyMask;
     const extra = (descriptor & record.marked) === 0 ? 0 : extensionBytesOf(words[word + 1] ?? 0);
     const start = word * 4 + recordHeaderBytes;
-    return this.memory.bytes.slice(start + extra, start + bodyBytes);
+    const bytes = this.memory.bytes.slice(start + extra, start + bodyBytes);
+    // Another producer may have overwritten it meanwhile.
+    const floor = Atomics.load(words, floorWord);
+    const isThere = distance(floor, position) < distance(floor, this.lane.tail);
+    return isThere || this.lane.channel.producers.length === 1 ? bytes : undefined;
   }
 
   /**
@@ -300,8 +323,14 @@ export class Publisher {
         signal?.throwIfAborted();
         this.checkOpen();
         const wakes = readWakes(sleep, producersBed);
-        if (this.hasRoom(length)) return;
-        await sleepOn(sleep, producersBed, wakes, livenessCheckMs);
+        // Room that was seen and not got is left alone for a moment: the event loop stays free.
+        const isMissed = this.roomSeenAt === this.claims.sequence;
+        this.roomSeenAt = -1;
+        if (!isMissed && this.hasRoom(length)) {
+          this.roomSeenAt = this.claims.sequence;
+          return;
+        }
+        await sleepOn(sleep, producersBed, wakes, isMissed ? missedNapMs : livenessCheckMs);
         this.checkOpen();
         this.claims.failTheDead();
       }
@@ -371,7 +400,10 @@ export class Publisher {
   /** A claim with an extension, or one behind another that met the high-water mark. */
   private claimWithCare(length: number, topic: Topic | undefined, isStampDue: boolean): number {
     const { highWater, lowWater } = this.claims.room;
-    if (this.breaker?.state(bootMs()) === "open") return this.reject(CIRCUIT_OPEN);
+    if (this.breaker?.state(bootMs()) === "open") {
+      this.lookAround();
+      return this.reject(CIRCUIT_OPEN);
+    }
     if (this.isPressured) {
       if (this.claims.used() > lowWater) return this.refuse(length, topic);
       this.isPressured = false;
@@ -382,14 +414,20 @@ export class Publisher {
     return offset;
   }
 
+  /** For one that is refused and does not wait: now and then it sees to it that nobody dead is why. */
+  private lookAround(): void {
+    const nowMs = bootMs();
+    if (nowMs - this.lookedMs < refusedCheckMs) return;
+    this.lookedMs = nowMs;
+    this.beatNow();
+    this.claims.failTheDead();
+  }
+
   /** What the channel's backpressure makes of a claim at or above the high-water mark. */
   private refuse(length: number, topic: Topic | undefined): number {
     const { claims } = this;
     const { backpressure } = this.lane.channel;
-    if (++this.refusals % refusalsPerCheck === 0) {
-      this.beatNow();
-      claims.failTheDead();
-    }
+    this.lookAround();
     if (!this.isPressured) this.add(producerOffset.pressured, 1);
     this.isPressured = backpressure.mode !== "Reject" && backpressure.mode !== "DropOldest";
     switch (backpressure.mode) {
@@ -401,11 +439,8 @@ export class Publisher {
       case "BlockProducer": {
         // Not with a claim open, which may stand in its own way: it has to be committed first.
         const waits = !claims.hasOpen;
-        if (!waits || !this.waitForRoomBlocking(length, backpressure.timeoutMs)) {
-          return this.reject(BACK_PRESSURED);
-        }
-        this.isPressured = false;
-        return this.tryClaim(length, topic, claims.room.highWater, false);
+        const offset = waits ? this.claimBlocking(length, topic, backpressure.timeoutMs) : -1;
+        return offset >= 0 ? offset : this.reject(BACK_PRESSURED);
       }
       case "AdaptiveThrottle": {
         Atomics.wait(pillow, 0, 0, throttleDelayUs(backpressure, this.utilisation) / 1000);
@@ -418,6 +453,20 @@ export class Publisher {
     }
   }
 
+  /** Claims as soon as there is room. Of several producers another may be quicker each time. */
+  private claimBlocking(length: number, topic: Topic | undefined, timeoutMs: number): number {
+    const deadline = performance.now() + timeoutMs;
+    while (true) {
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0 || !this.waitForRoomBlocking(length, leftMs)) return -1;
+      this.isPressured = false;
+      const offset = this.tryClaim(length, topic, this.claims.room.highWater, false);
+      if (offset >= 0) return offset;
+      this.claims.failTheDead();
+      Atomics.wait(pillow, 0, 0, missedNapMs);
+    }
+  }
+
   /** Claims with what extension there is to be. Returns the offset of the message, or -1. */
   private tryClaim(
     length: number,
@@ -427,20 +476,31 @@ export class Publisher {
   ): number {
     const { claims, lane } = this;
     if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
-    const topicBytes = topic === undefined ? 0 : topic.bytes.length;
+    const topicBytes = topic === undefined ? 0 : bytesOf(topic).length;
     const stampBytes = isStamped ? extension.stampBytes : 0;
     const extra = stampBytes + unitBytes * ((topicBytes + 7) >>> 3);
     const mark = extra === 0 ? this.mark : this.mark | record.marked;
     const word = claims.tryClaim(length + extra, mark, room);
     if (word < 0) return -1;
     this.openBytes += length;
-    if (isStamped) this.stampFrom = claims.sequence + this.stampPeriod - 1;
+    if (isStamped) this.stampFrom = claims.sequence + this.drawPause();
     const start = word * 4 + recordHeaderBytes;
     if (extra === 0) return start;
     lane.words[word + 1] = topicBytes | (isStamped ? extension.stamped : 0);
-    if (isStamped) lane.doubles[start >>> 3] = this.stamp();
+    // By the word: a byte offset of a large ring has more than 32 bits.
+    if (isStamped) lane.doubles[(word >>> 1) + recordHeaderUnits] = this.stamp();
     if (topic !== undefined) lane.bytes.set(topic.bytes, start + stampBytes);
     return start + extra;
+  }
+
+  /**
+   * Messages until the next one that is stamped: `samplePeriod` on average, and not by a rule that
+   * topics could follow too. A linear congruential generator (Numerical Recipes).
+   */
+  private drawPause(): number {
+    if (this.stampPeriod === 1) return 0;
+    this.draw = (Math.imul(this.draw, 1_664_525) + 1_013_904_223) | 0;
+    return (this.draw >>> 16) % (2 * samplePeriod - 1);
   }
 
   /** The time; now and then it is also kept, for how long it takes to the commit. */
@@ -467,7 +527,9 @@ export class Publisher {
 
   /** The answer, once it is counted and recorded. */
   private reject(answer: number): number {
-    this.refusalLog.noteRejected(this.claims.sequence + 1);
+    const { sequence } = this.claims;
+    const newest = this.lane.doubles[claimWord.sequence / 2] ?? 0;
+    this.refusalLog.noteRejected(Math.max(sequence, newest) + 1);
     return answer;
   }
 
@@ -495,10 +557,27 @@ export class Publisher {
   private refusal(length: number): GaplessError {
     if (!this.isOpen) return this.closed();
     this.add(producerOffset.errors, 1);
+    if (!(Number.isInteger(length) && length >= 0)) {
+      return malformed(`a length is a whole number of bytes, not ${String(length)}`);
+    }
     return new GaplessError(
       "MESSAGE_TOO_LARGE",
       `A message does not fit channel ${this.lane.channel.name}: bytes=${length}, ` +
         `message_size_max=${this.messageBytesMax}.`,
     );
   }
+}
+
+/** Of anything else a part, or nothing, would be copied without a word. */
+function checkBytes(bytes: unknown): void {
+  if (!(bytes instanceof Uint8Array)) throw malformed("expected a Uint8Array or a Buffer");
+}
+
+function bytesOf(topic: Partial<Topic>): Uint8Array {
+  if (topic.bytes !== undefined) return topic.bytes;
+  throw malformed("a topic is what publisher.topic() returns, not its name");
+}
+
+function malformed(problem: string): GaplessError {
+  return new GaplessError("INPUT_MALFORMED", `A message cannot be published: ${problem}.`);
 }

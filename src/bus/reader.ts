@@ -11,6 +11,7 @@
 import { bootNs } from "../clock.ts";
 import { GaplessError } from "../errors.ts";
 import { channelDamaged } from "./channel-file.ts";
+import { renewClock } from "./heartbeat.ts";
 import { distance, type Lane, type RingMemory } from "./lane.ts";
 import { recordLatency } from "./latency.ts";
 import {
@@ -23,6 +24,7 @@ import {
   isSkipped,
   record,
   recordHeaderBytes,
+  recordHeaderUnits,
   tailWord,
   unitBytes,
   unitsOf,
@@ -85,6 +87,10 @@ export class Reader {
   private expected = 0;
   /** The same, without what has come in the poll under way. */
   private trusted = 0;
+  /** Where the poll under way began, and what was taken before it. */
+  private pollPosition = 0;
+  private pollMessages = 0;
+  private pollBytes = 0;
   /** Whether nothing was taken yet: what comes first may have come before. */
   private isFresh = true;
   /** Since the last release. Counters above 2^31 are kept in shared memory only. */
@@ -129,9 +135,11 @@ export class Reader {
 
   /** As `Subscriber.poll`. */
   poll(handler: MessageHandler, limit: number): number {
+    this.receivedNs = 0;
     if (!this.canFail) return this.take(handler, limit);
-    const from = this.taken;
-    const { messages, bytes, isFresh } = this;
+    this.pollPosition = this.taken;
+    this.pollMessages = this.messages;
+    this.pollBytes = this.bytes;
     this.trusted = this.expected;
     let cause: unknown;
     let count: number;
@@ -142,34 +150,56 @@ export class Reader {
       count = -1;
     }
     // SYNC position-counts: what was read while it did not count may have been overwritten.
-    if (count !== 0 && this.isOpen && this.seat.hasFailed) {
-      // It is taken again, as far as it is still there; the rest of it is then known to be lost.
-      this.moveTo(from);
-      this.expected = this.trusted;
-      this.messages = messages;
-      this.bytes = bytes;
-      this.isFresh = isFresh;
+    const hasRead = count !== 0 || this.taken !== this.pollPosition;
+    if (hasRead && this.isOpen && this.seat.hasFailed) {
+      this.takeBack();
       throw this.lostWhileReading(cause === overwrittenMeanwhile ? undefined : cause);
     }
     if (count < 0) throw cause;
     return count;
   }
 
-  /** @throws GaplessError MESSAGES_LOST where what is held may have been overwritten since. */
-  checkHeld(): void {
-    if (!this.canFail || !this.seat.hasFailed) return;
+  /** Goes back to where the last poll began: what it handed out is taken again, or is lost. */
+  takeBack(): void {
+    this.moveTo(this.pollPosition);
+    this.expected = this.trusted;
+    this.messages = this.pollMessages;
+    this.bytes = this.pollBytes;
+    // What comes again may have been told of as lost by then.
+    this.isFresh = true;
+  }
+
+  /** The same, to what was released. */
+  takeBackHeld(): void {
     this.moveTo(this.seat.position);
     this.expected = this.seat.counter(consumerOffset.sequence) + 1;
     this.messages = 0;
     this.bytes = 0;
     this.isFresh = true;
-    throw this.lostWhileReading(undefined);
+  }
+
+  /** Whether what is held may have been overwritten. */
+  get hasLostHeld(): boolean {
+    return this.canFail && this.seat.hasFailed;
+  }
+
+  lostWhileReading(cause: unknown): GaplessError {
+    this.seat.add(consumerOffset.errors, 1);
+    const { name, consumers, consumerTimeoutMs } = this.lane.channel;
+    return new GaplessError(
+      "MESSAGES_LOST",
+      `Consumer ${consumers[this.consumer] ?? ""} of channel ${name} was silent for more than ` +
+        `${consumerTimeoutMs} ms, and producers went on without it: what it was reading may have ` +
+        "been overwritten. Do not use what this poll or batch handed out; poll again.",
+      { cause },
+    );
   }
 
   private take(handler: MessageHandler, limit: number): number {
+    const from = this.taken;
     let count = 0;
     while (count < limit) {
-      if (this.word === this.endWord && !this.openWindow(count === 0)) break;
+      if (this.word === this.endWord && !this.openWindow(this.taken === from)) break;
       count += this.readWindow(handler, limit - count);
     }
     return count;
@@ -185,6 +215,7 @@ export class Reader {
     this.seat.add(consumerOffset.bytes, this.bytes);
     this.messages = 0;
     this.bytes = 0;
+    renewClock();
     this.seat.beat();
     // SYNC space-free: the messages have been read; pairs with the load in Room.lagOf.
     Atomics.store(words, base + consumerOffset.position, this.taken);
@@ -235,7 +266,6 @@ export class Reader {
     }
     const position = this.taken;
     if (position === this.tail && this.loadTail() === position) return false;
-    this.receivedNs = 0;
     if (this.copies) return this.copyWindow(position);
     const units = Math.min(distance(position, this.tail), this.lane.restOf(position));
     this.checkTail(position, this.tail);
@@ -345,7 +375,7 @@ export class Reader {
 
   private handleTimed(handler: MessageHandler, offset: number, length: number): void {
     const { words } = this.lane;
-    const sentNs = this.window.doubles[(this.current * 4 + recordHeaderBytes) >>> 3] ?? 0;
+    const sentNs = this.window.doubles[(this.current >>> 1) + recordHeaderUnits] ?? 0;
     this.dequeuedNs = bootNs();
     if (this.receivedNs === 0) this.receivedNs = this.dequeuedNs;
     recordLatency(words, this.base + consumerOffset.endToEndLatency, this.dequeuedNs - sentNs);
@@ -412,18 +442,6 @@ export class Reader {
     return channelDamaged(
       this.lane,
       `the record at position ${position} begins with ${descriptor}`,
-    );
-  }
-
-  private lostWhileReading(cause: unknown): GaplessError {
-    this.seat.add(consumerOffset.errors, 1);
-    const { name, consumers, consumerTimeoutMs } = this.lane.channel;
-    return new GaplessError(
-      "MESSAGES_LOST",
-      `Consumer ${consumers[this.consumer] ?? ""} of channel ${name} was silent for more than ` +
-        `${consumerTimeoutMs} ms, and producers went on without it: what it was reading may have ` +
-        "been overwritten. Do not use what this poll or batch handed out; poll again.",
-      { cause },
     );
   }
 

@@ -64,10 +64,13 @@ export class Room {
   failTheDead(head: number): void {
     const { channel, words, doubles } = this.lane;
     if (channel.failedConsumer !== "evict" || this.overwrites) return;
+    const used = this.used(head);
     for (let consumer = 0; consumer < channel.consumers.length; consumer++) {
       const base = this.lane.consumer(consumer);
       const state = Atomics.load(words, base + consumerOffset.state);
-      if (this.lagOf(consumer, head, true) < this.highWater / 2) continue;
+      const lag = this.lagOf(consumer, head, true);
+      // In nobody's way: there is one that is further behind by far.
+      if (lag === 0 || lag < used / 2) continue;
       if (!isLost(words, base, channel.consumerTimeoutMs)) continue;
       const index = base + consumerOffset.state;
       if (Atomics.compareExchange(words, index, state, state | failed) !== state) continue;
@@ -132,6 +135,7 @@ export class Room {
     }
     // SYNC floor-known: pairs with the load in Reader.copyWindow, behind the copy.
     Atomics.store(words, floorWord, floor);
-    return floor;
+    // A load keeps what is written next behind the store, on processors that would let it pass.
+    return Atomics.load(words, floorWord);
   }
 }

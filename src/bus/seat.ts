@@ -2,7 +2,7 @@
  * A consumer's block of a lane: whose it is, whether producers count it, and what it has come to.
  */
 import { consumerParty } from "./claim-lock.ts";
-import { beat } from "./heartbeat.ts";
+import { beat, renewClock } from "./heartbeat.ts";
 import { distance, type Lane } from "./lane.ts";
 import { consumerOffset, failed, floorWord, joining, partyOffset, stateStep } from "./layout.ts";
 import { recordLoss, type Loss } from "./losses.ts";
@@ -71,6 +71,9 @@ export class Seat {
   rejoin(): number {
     const { words, base } = this;
     const word = base + consumerOffset.state;
+    // It is here: what has made it fail is over.
+    renewClock();
+    this.beat();
     while (true) {
       const state = (Atomics.load(words, word) + stateStep) & ~(failed | joining);
       let position = this.position;

@@ -3,7 +3,7 @@
  * and what the dead have left is abandoned by whoever waits.
  */
 import { channelDamaged } from "./channel-file.ts";
-import { acquireClaimLock, lockedBy, releaseClaimLock } from "./claim-lock.ts";
+import { acquireClaimLock, isClaimLockBusy, lockedBy, releaseClaimLock } from "./claim-lock.ts";
 import { distance, type Lane } from "./lane.ts";
 import {
   claimWord,
@@ -59,7 +59,7 @@ export function settleTheDead(lane: Lane, party: number): void {
   const { words } = lane;
   if (lane.tail === Atomics.load(words, claimWord.claimed)) return;
   let hasMoved = advance(lane);
-  while (isDeadClaim(lane, lane.tail)) {
+  while (isDeadClaim(lane, lane.tail) && !isClaimLockBusy(lane)) {
     if (acquireClaimLock(lane, lockedBy(party))) mend(lane);
     // Under the lock nothing is claimed, so what is at the tail stays what it is.
     const position = lane.tail;

@@ -131,7 +131,11 @@ export class SharedClaims implements Claims {
   }
 
   used(): number {
-    return this.room.used(Atomics.load(this.words, claimWord.claimed));
+    // The tail first: claims go on meanwhile. What is not settled is in the way as what is not read.
+    const tail = this.lane.tail;
+    const claimed = Atomics.load(this.words, claimWord.claimed);
+    const closed = this.words[claimWord.quarantineUnits] ?? 0;
+    return closed + Math.max(this.room.used(claimed), distance(tail, claimed));
   }
 
   failTheDead(): void {
@@ -295,8 +299,8 @@ export class SharedClaims implements Claims {
     const active = producers[this.words[claimWord.active] ?? 0] ?? "";
     return new GaplessError(
       "FENCED",
-      `${producers[this.producer] ?? ""} writes channel ${name} no longer: ${active} has taken ` +
-        "over. What was claimed and not committed is not published.",
+      `${producers[this.producer] ?? ""} may not write channel ${name}: ${active} does. What was ` +
+        "claimed and not committed is not published. Use standby to wait for the next turn.",
     );
   }
 }

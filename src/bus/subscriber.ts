@@ -1,6 +1,6 @@
 /** A consuming end of a channel. Every consumer sees every message, each at its own pace. */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { GaplessError } from "../errors.ts";
+import { GaplessError, isGaplessError } from "../errors.ts";
 import { haveFinished } from "./ending.ts";
 import { Envelope } from "./envelope.ts";
 import { renewClock, startBeating, stopBeating } from "./heartbeat.ts";
@@ -103,7 +103,15 @@ export class Subscriber {
       // eslint-disable-next-line @typescript-eslint/no-non-null-assertion
       const reader = readers[index]!;
       this.envelope.follow(reader);
-      count += reader.poll(handler, limit - count);
+      try {
+        count += reader.poll(handler, limit - count);
+      } catch (error) {
+        // None of what this poll handed out is to be used, of higher lanes neither.
+        if (isGaplessError(error, "MESSAGES_LOST")) {
+          for (const other of readers.slice(0, index)) other.takeBack();
+        }
+        throw error;
+      }
     }
     if (count === 0) this.noteEmptyPoll();
     return count;
@@ -149,7 +157,7 @@ export class Subscriber {
       }, batchMax);
       if (batch.length > 0) {
         yield batch;
-        for (const reader of this.readers) reader.checkHeld();
+        this.checkHeld();
         this.release();
       } else {
         if (this.ended) return;
@@ -251,6 +259,15 @@ export class Subscriber {
   /** A consumer that has nothing to do is well; one that has is seen by what it releases. */
   beatIfIdle(): void {
     for (const reader of this.readers) if (reader.isEmpty) reader.seat.beat();
+  }
+
+  /** @throws GaplessError MESSAGES_LOST where the batch that is held may have been overwritten. */
+  private checkHeld(): void {
+    for (const loser of this.readers) {
+      if (!loser.hasLostHeld) continue;
+      for (const reader of this.readers) reader.takeBackHeld();
+      throw loser.lostWhileReading(undefined);
+    }
   }
 
   private isIdle(): boolean {

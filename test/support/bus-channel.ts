@@ -13,6 +13,7 @@ import {
   type ChannelTable,
 } from "gapless/bus";
 import { openChannelFile, type ChannelFile } from "../../src/bus/channel-file.ts";
+import { lockedBy } from "../../src/bus/claim-lock.ts";
 import type { Lane, RingMemory } from "../../src/bus/lane.ts";
 import {
   claimWord,
@@ -117,6 +118,9 @@ const deadPid = 0x7fff_ffff;
 /** Makes whoever owns the end dead, as a SIGKILL would. `base` is that of its block. */
 export function declareDead({ words }: Lane, base: number): void {
   Atomics.store(words, base + partyOffset.owner, deadPid);
+  // It had the lock as a process of its own.
+  const party = Atomics.load(words, claimWord.lock) & 0xff;
+  if (party !== 0) Atomics.store(words, claimWord.lock, lockedBy(party, deadPid >>> 9));
 }
 
 /** The size of the `number`-th message, from 8 to `sizeMax`: mostly small, some of the largest. */

@@ -126,8 +126,10 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: "room.ts",
-        from: "    Atomics.store(words, floorWord, floor);\n    return floor;",
-        to: "    this.pending = floor;\n    return floor;",
+        from:
+          "    Atomics.store(words, floorWord, floor);\n" +
+          "    // A load keeps what is written next behind the store",
+        to: "    this.pending = floor;\n    return floor;\n    //",
       },
       {
         file: "room.ts",
@@ -324,8 +326,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: "reader.ts",
-        from: "if (count !== 0 && this.isOpen && this.seat.hasFailed) {",
-        to: "if (count < 0 && this.isOpen && this.seat.hasFailed) {",
+        from: "if (hasRead && this.isOpen && this.seat.hasFailed) {",
+        to: "if (hasRead && count < 0 && this.isOpen && this.seat.hasFailed) {",
       },
     ],
     scene: "failed",

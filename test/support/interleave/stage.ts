@@ -262,8 +262,8 @@ const shortened: readonly SourceEdit[] = [
   { file: "claim-lock.ts", from: "const napsPerLook = 4;", to: "const napsPerLook = 1;" },
   {
     file: "publisher.ts",
-    from: "const refusalsPerCheck = 1024;",
-    to: "const refusalsPerCheck = 1;",
+    from: "const refusedCheckMs = 100;",
+    to: "const refusedCheckMs = 0;",
   },
   { file: "failover.ts", from: "const silentLooks = 2;", to: "const silentLooks = 1;" },
   // It is killed only where it does not move again: here everybody may.

@@ -62,17 +62,19 @@ test("all: every message has its times, and its latencies add up", (t) => {
   assert.ok(written >= 2);
 });
 
-test("sampled: one message in 64 has its times, the others have none", (t) => {
+test("sampled: one message in 64 has its times, by no rule that topics could follow too", (t) => {
   const stamped: number[] = [];
-  const { written, handled } = send(t, "sampled", 640, (envelope, number) => {
+  const { written, handled } = send(t, "sampled", 6400, (envelope, number) => {
     if (envelope.isStamped) stamped.push(number);
     else assert.deepEqual([envelope.sentNs, envelope.receivedNs, envelope.dequeuedNs], [0, 0, 0]);
   });
-  assert.deepEqual(
-    stamped,
-    Array.from({ length: 10 }, (_unused, index) => (index + 1) * 64),
+  assert.ok(stamped.length > 70 && stamped.length < 130, `${stamped.length} of 6400`);
+  assert.ok(
+    stamped.some((number) => number % 2 === 0) && stamped.some((number) => number % 2 === 1),
   );
-  assert.deepEqual({ written, handled }, { written: 10, handled: 10 });
+  assert.equal(handled, stamped.length);
+  // Of two in one batch one is timed to its commit.
+  assert.ok(written > 0.8 * handled && written <= handled);
 });
 
 test("off: no message has its times", (t) => {
