@@ -46,6 +46,7 @@ export type {
   LaneSnapshot,
   ProducerSnapshot,
 } from "./inspect.ts";
+export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { openInspector, type BusInspector } from "./inspector.ts";
 export type { Latency } from "./latency.ts";
 export type { Loss, LossCause, RecordedLoss } from "./losses.ts";
