@@ -1,7 +1,10 @@
 /**
- * node examples/bus/1-market.ts [TRADES]
+ * npm run example examples/bus/1-market.ts [TRADES]
  *
  * Publishes trades, each encoded in place, under the topic of its market.
+ *
+ * Start the market first, then both strategies, then the executor, and in that order again for
+ * another run: whoever is early sees the end of the last one.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { openBus } from "gapless/bus";

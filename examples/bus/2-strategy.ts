@@ -1,7 +1,8 @@
 /**
- * node examples/bus/2-strategy.ts arbitrage|momentum
+ * npm run example examples/bus/2-strategy.ts arbitrage|momentum
  *
  * Reads the trades of one market in place, and sends a signal for each dear one.
+ * The order to start in: market, both strategies, executor.
  */
 import { openBus } from "gapless/bus";
 import { flyweight, TlvReader } from "gapless/tlv";

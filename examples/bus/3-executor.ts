@@ -1,7 +1,8 @@
 /**
- * node examples/bus/3-executor.ts
+ * npm run example examples/bus/3-executor.ts
  *
  * Takes the signals of all strategies, in the one order that they have in the channel.
+ * The order to start in: market, both strategies, executor.
  */
 import { openBus } from "gapless/bus";
 

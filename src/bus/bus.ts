@@ -25,9 +25,16 @@ import { inspectChannel, snapshotOf, type BusSnapshot } from "./inspect.ts";
 import { noteUnmet } from "./unmet.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import type { Lane } from "./lane.ts";
-import type { Loss } from "./losses.ts";
+import {
+  checkBusOptions,
+  resolvePriority,
+  resolveService,
+  resolveSubscriberOptions,
+  type PublisherOptions,
+  type SubscriberOptions,
+} from "./options.ts";
 import { Publisher } from "./publisher.ts";
-import { Subscriber, type WaitStrategy } from "./subscriber.ts";
+import { Subscriber } from "./subscriber.ts";
 
 export { parseChannels, recorderService } from "./config.ts";
 export { loadBusFile } from "./config-file.ts";
@@ -46,9 +53,11 @@ export type {
   LaneSnapshot,
   ProducerSnapshot,
 } from "./inspect.ts";
+export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { openInspector, type BusInspector } from "./inspector.ts";
 export type { Latency } from "./latency.ts";
 export type { Loss, LossCause, RecordedLoss } from "./losses.ts";
+export type { PublisherOptions, SubscriberOptions } from "./options.ts";
 export type { MessageHandler } from "./reader.ts";
 export type { BusMessage, WaitStrategy } from "./subscriber.ts";
 export type { Topic } from "./topics.ts";
@@ -61,21 +70,6 @@ export interface BusOptions {
   readonly channels: Channels | ChannelTable;
   /** For `Bus.health`; what is left out has its default. */
   readonly health?: Partial<HealthThresholds>;
-}
-
-export interface PublisherOptions {
-  /** From 0, the default, to the channel's `priorities` less one: higher ones are read first. */
-  readonly priority?: number;
-}
-
-export interface SubscriberOptions {
-  /** Only messages whose topic begins with one of these; others never come to a handler. */
-  readonly topics?: readonly string[];
-  /** Told before the first message behind a gap; where it throws, that message is not taken. */
-  readonly onLoss?: (loss: Loss) => void;
-  readonly wait?: WaitStrategy;
-  /** How long `spin-then-park` spins. */
-  readonly spinMicros?: number;
 }
 
 export interface Bus extends Disposable, AsyncDisposable {
@@ -92,8 +86,8 @@ export interface Bus extends Disposable, AsyncDisposable {
   /**
    * The producing end.
    *
-   * @throws GaplessError CONFIG_INVALID, ALREADY_OPEN, STORAGE_FULL, STORAGE_CORRUPT, or FENCED
-   *   where its backup has taken over: use `standby`
+   * @throws GaplessError CONFIG_INVALID, ALREADY_OPEN, STORAGE_FULL, STORAGE_CORRUPT, CLOSED, or
+   *   FENCED where its backup has taken over: use `standby`
    */
   publisher(channel: string, options?: PublisherOptions): Publisher;
   /**
@@ -106,6 +100,8 @@ export interface Bus extends Disposable, AsyncDisposable {
    *
    * Whoever gets FENCED closes its publisher and may ask for `standby` again. A predecessor that
    * lives, is silent, and was stopped inside a claim is killed: it could not be kept from writing.
+   *
+   * @throws GaplessError as `publisher`; CONFIG_INVALID also where the channel has no backup
    */
   standby(channel: string, signal: AbortSignal, options?: PublisherOptions): Promise<Publisher>;
   /** This service's consuming end. @throws GaplessError as `publisher`. */
@@ -116,27 +112,31 @@ export interface Bus extends Disposable, AsyncDisposable {
   health(): Health;
   /**
    * Gives up every end and unmaps the channels. Idempotent. Whoever is asleep on an end wakes up;
-   * an end that is used after that throws CLOSED.
+   * an end that is used after that throws CLOSED, and so does who asks for one.
    */
   close(): void;
 }
 
-const defaultSpinMicros = 50;
 const standbyIntervalMs = 20;
 
 /**
  * Opens the bus for one service; channels are made and mapped on first use.
  *
  * @param config Options, or the path of a TOML file with `directory` and `[channels]`.
+ * @throws GaplessError CONFIG_INVALID, which says what was expected
  */
-export function openBus(config: BusOptions | string, { service }: { service: string }): Bus {
+export function openBus(config: BusOptions | string, options: { service: string }): Bus {
+  const service = resolveService(options);
   const { directory, channels, health } = resolve(config);
   fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
   removeLeftovers(directory);
   const files = new Map<string, ChannelFile>();
   const ends: (Publisher | Subscriber)[] = [];
 
+  let isOpen = true;
+
   const find = (name: string): Channel => {
+    if (!isOpen) throw new GaplessError("CLOSED", `The bus of ${service} is closed.`);
     const channel = channels.get(name);
     if (channel === undefined) throw notConfigured(`There is no channel ${name}`, channels);
     return channel;
@@ -157,7 +157,8 @@ export function openBus(config: BusOptions | string, { service }: { service: str
     if (producer >= 0) return [channel, producer];
     throw notConfigured(`${service} is no producer of channel ${name}`, channels);
   };
-  const findLane = (channel: Channel, { priority = 0 }: PublisherOptions): Lane => {
+  const findLane = (channel: Channel, options: PublisherOptions): Lane => {
+    const priority = resolvePriority(options, `An end of channel ${channel.name}`);
     const lane = open(channel).lanes[priority];
     if (lane !== undefined) return lane;
     const expected = `a priority from 0 to ${channel.priorities - 1}`;
@@ -176,6 +177,7 @@ export function openBus(config: BusOptions | string, { service }: { service: str
     return snapshotOf(seen, service);
   };
   const close = (): void => {
+    isOpen = false;
     for (const end of ends.splice(0)) end.close();
     for (const file of files.values()) file.unmap();
     files.clear();
@@ -191,8 +193,11 @@ export function openBus(config: BusOptions | string, { service }: { service: str
     },
     async standby(name, signal, options = {}) {
       const [channel, producer] = findProducer(name);
+      if (!channel.hasBackup) {
+        const expected = "expected a backup_producer, for `standby`: use `publisher`";
+        throw new GaplessError("CONFIG_INVALID", `channels.${name}: ${expected}.`);
+      }
       const lane = findLane(channel, options);
-      if (!channel.hasBackup) return openPublisher(lane, producer, false);
       const turn = new Standby(lane, producer);
       while (true) {
         signal.throwIfAborted();
@@ -211,13 +216,9 @@ export function openBus(config: BusOptions | string, { service }: { service: str
       const consumer = channel.consumers.indexOf(service);
       if (consumer < 0)
         throw notConfigured(`${service} is no consumer of channel ${name}`, channels);
+      const resolved = resolveSubscriberOptions(options, `An end of channel ${name}`);
       const { lanes, unmet } = open(channel);
-      const end = new Subscriber(lanes, consumer, {
-        topics: (options.topics ?? []).map((prefix) => new TextEncoder().encode(prefix)),
-        onLoss: options.onLoss,
-        strategy: options.wait ?? "park",
-        spinMicros: options.spinMicros ?? defaultSpinMicros,
-      });
+      const end = new Subscriber(lanes, consumer, resolved);
       for (const lane of lanes) noteUnmet(lane, lane.consumer(consumer), unmet);
       ends.push(end);
       return end;
@@ -234,6 +235,7 @@ export function openBus(config: BusOptions | string, { service }: { service: str
 
 function resolve(config: BusOptions | string): BusFile {
   if (typeof config === "string") return loadBusFile(config);
+  checkBusOptions(config);
   const { directory, channels } = config;
   const health = { ...defaultHealthThresholds, ...config.health };
   if (channels instanceof Map) return { directory, channels: channels as Channels, health };

@@ -11,11 +11,26 @@ import type { HealthThresholds } from "./health.ts";
 /** Where channels are whose configuration does not say. */
 export const defaultBusDirectory = "/dev/shm/gapless";
 
-const fileSchema = z.looseObject({
+const ownFields = {
   directory: z.string({ error: "expected the path of a folder" }).min(1).optional(),
   channels: channelTableSchema.default({}),
   health: healthTableSchema.default({}),
-});
+};
+
+/** What a topology has besides; its own reader checks it. */
+const topologyKeys = ["name", "data", "options", "services", "audit"] as const;
+const topologyFields = Object.fromEntries(topologyKeys.map((key) => [key, z.unknown().optional()]));
+
+const fileSchema = z.strictObject(
+  { ...topologyFields, ...ownFields },
+  {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? `unknown ${issue.keys.join(", ")}, expected ${Object.keys(ownFields).join(", ")}, ` +
+          `or of a topology ${topologyKeys.join(", ")}`
+        : "expected a table",
+  },
+);
 
 /** What a file with a bus says. */
 export interface BusFile {
@@ -26,8 +41,8 @@ export interface BusFile {
 
 /**
  * Reads a TOML file with `[channels.NAME]` tables, thresholds in `[health]` and, unless that is
- * /dev/shm/gapless, the `directory` of the channels, relative to the file. Other tables of the file
- * are somebody else's.
+ * /dev/shm/gapless, the `directory` of the channels, relative to the file. Tables of a topology
+ * are passed over, any other key is a mistake.
  *
  * @throws GaplessError CONFIG_INVALID naming file, key and expectation for each mistake.
  */

@@ -26,7 +26,8 @@ function namesSchema(max: number) {
   return z.array(nameSchema, { error: expected }).min(1, expected).max(max, expected).readonly();
 }
 
-function oneOf<const Value extends string>(...values: Value[]) {
+/** One of the texts. */
+export function oneOf<const Value extends string>(...values: Value[]) {
   const error = `expected ${values.map((value) => `"${value}"`).join(", ")}`;
   return z.enum(values, { error: error.replace(/, (?="[^"]*"$)/, " or ") });
 }
@@ -38,7 +39,8 @@ function wholeSchema(min: number, max: number, what: string) {
   return z.int({ error }).min(min, error).max(max, error);
 }
 
-function strict<Shape extends z.core.$ZodLooseShape>(fields: Shape) {
+/** A table of these keys; any other is a mistake that names them. */
+export function strict<Shape extends z.core.$ZodLooseShape>(fields: Shape) {
   return z.strictObject(fields, {
     error: (issue) =>
       issue.code === "unrecognized_keys"

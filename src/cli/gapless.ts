@@ -18,6 +18,12 @@ program
   .addCommand(bus().exitOverride())
   .addCommand(clean().exitOverride());
 
+// Whoever reads the output has seen enough of it, as `head` does.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit();
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

@@ -68,8 +68,14 @@ export class ReplayingSubscriber {
   constructor(bus: Bus, name: string, options: ReplayOptions) {
     const recorded = findRecorded(bus, name);
     const { channel } = recorded;
-    const { topics = [], onLoss = () => undefined, clock = systemClock, ...rest } = options;
-    const windowMs = options.windowMs ?? channel.recovery?.replayWindowMs ?? 0;
+    const {
+      topics = [],
+      onLoss = () => undefined,
+      clock = systemClock,
+      windowMs = channel.recovery?.replayWindowMs ?? 0,
+      recorderTimeoutMs = recorderTimeoutMsDefault,
+      ...rest
+    } = options;
     this.producers = channel.producers;
     this.topics = topics;
     this.onLoss = onLoss;
@@ -84,7 +90,7 @@ export class ReplayingSubscriber {
           consumer: channel.consumers.indexOf(bus.service),
           released: this.subscriber.taken(priority),
           sinceNs: windowMs > 0 ? clock.nowNs() - BigInt(windowMs) * 1_000_000n : undefined,
-          recorderTimeoutMs: options.recorderTimeoutMs ?? recorderTimeoutMsDefault,
+          recorderTimeoutMs,
           onLoss,
         });
       }).reverse();

@@ -128,6 +128,9 @@ test("a file that is not there, is no TOML or has mistakes is refused with its p
     ["directory = 5", "directory: expected the path of a folder"],
     [small.replace('"64B"', '"1KB"'), "channels.trades.message_size_max: expected at most 496"],
     [small.replace("buffer_size", "bufer_size"), "channels.trades: unknown bufer_size"],
+    [small.replace("directory", "dirctory"), "unknown dirctory, expected directory, channels"],
+    [`${small}[heatlh]\nlag = 5`, "unknown heatlh, expected directory, channels, health, or of"],
+    [small.replace("channels.", "channel."), "unknown channel, expected directory, channels"],
   ];
   const refuse = (file: string, line: string): void => {
     assert.throws(
@@ -141,4 +144,17 @@ test("a file that is not there, is no TOML or has mistakes is refused with its p
   };
   for (const [text, line] of wrong) refuse(write(directory, text), line);
   refuse(path.join(directory, "gone.toml"), "cannot be read");
+});
+
+test("a topology is read for its bus: its other tables are passed over", (t) => {
+  const tables = `name = "exchange"
+audit.module = "audit.ts"
+[data]
+directory = "data"
+[options.seed]
+type = "integer"
+`;
+  const text = `${tables}${small.replace(/^directory.*$/m, "")}`;
+  const { channels } = loadBusFile(write(makeDirectory(t), text));
+  assert.deepEqual([...channels.keys()], ["trades"]);
 });
