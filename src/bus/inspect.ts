@@ -7,6 +7,7 @@
 import { bootNs } from "../clock.ts";
 import type { UnmetWish, Wish } from "../memory/wishes.ts";
 import type { ChannelDescription } from "./description.ts";
+import { haveFinished } from "./ending.ts";
 import { silenceMs } from "./heartbeat.ts";
 import { distance, type Lane } from "./lane.ts";
 import { readLatency, type Latency } from "./latency.ts";
@@ -16,12 +17,11 @@ import {
   failed,
   floorWord,
   joining,
-  lossCountWord,
   partyOffset,
   producerOffset,
   unitBytes,
 } from "./layout.ts";
-import { readLosses, type RecordedLoss } from "./losses.ts";
+import { countLosses, readLosses, type RecordedLoss } from "./losses.ts";
 import { isOwnerAlive, ownerOf } from "./ownership.ts";
 import { readUnmet } from "./unmet.ts";
 
@@ -138,10 +138,17 @@ export function inspectChannel(
   lanes: readonly Lane[],
   unmet: readonly UnmetWish[],
 ): ChannelSnapshot {
-  return { ...description, lanes: lanes.map((lane) => inspectLane(lane, description)), unmet };
+  // Before any tail: where nothing will follow, the tails are the last ones.
+  const isFinished = haveFinished(lanes);
+  const seen = lanes.map((lane) => inspectLane(lane, description, isFinished));
+  return { ...description, lanes: seen, unmet };
 }
 
-function inspectLane(lane: Lane, description: ChannelDescription): LaneSnapshot {
+function inspectLane(
+  lane: Lane,
+  description: ChannelDescription,
+  isFinished: boolean,
+): LaneSnapshot {
   const { words, doubles, channel, capacity } = lane;
   const producers = channel.producers.map((_name, index) => inspectProducer(lane, index));
   const consumers = channel.consumers.map((_name, index) => inspectConsumer(lane, index));
@@ -154,7 +161,6 @@ function inspectLane(lane: Lane, description: ChannelDescription): LaneSnapshot 
   const head = channel.producers.length > 1 ? Atomics.load(words, claimWord.claimed) : tail;
   const sequence = doubles[claimWord.sequence / 2] ?? 0;
   const kept = Math.min(capacity, distance(floor, tail));
-  const isFinished = producers.every(({ state }) => state === "finished" || state === "standby");
 
   const overwrites = description.backpressure === "DropOldest";
   const counts = ({ state, isAlive }: ConsumerSnapshot): boolean =>
@@ -169,7 +175,7 @@ function inspectLane(lane: Lane, description: ChannelDescription): LaneSnapshot 
     usedBytes: used * unitBytes,
     utilisation: used / capacity,
     keptBytes: kept * unitBytes,
-    lossesRecorded: Atomics.load(words, lossCountWord),
+    lossesRecorded: countLosses(lane),
     losses: readLosses(lane),
     producers,
     consumers: consumers.map((consumer, index) => {
