@@ -25,6 +25,9 @@ import { countLosses, readLosses, type RecordedLoss } from "./losses.ts";
 import { isOwnerAlive, ownerOf } from "./ownership.ts";
 import { readUnmet } from "./unmet.ts";
 
+/** What `high_water` is where a configuration does not say; Reject has none. */
+const defaultHighWater = 0.8;
+
 export interface BusSnapshot {
   /** Nanoseconds since boot. */
   readonly atNs: number;
@@ -43,6 +46,11 @@ export interface UnreadableFile {
 export interface ChannelSnapshot extends ChannelDescription {
   /** One a level of priority, the lowest first. */
   readonly lanes: readonly LaneSnapshot[];
+  /**
+   * Share of a ring that may be used before backpressure begins, 0 to 1. A channel's file does not
+   * tell it: from outside it is the default of its mode.
+   */
+  readonly highWater: number;
   /** With their reasons: only where this process has opened it. */
   readonly unmet: readonly UnmetWish[];
 }
@@ -141,7 +149,14 @@ export function inspectChannel(
   // Before any tail: where nothing will follow, the tails are the last ones.
   const isFinished = haveFinished(lanes);
   const seen = lanes.map((lane) => inspectLane(lane, description, isFinished));
-  return { ...description, lanes: seen, unmet };
+  return { ...description, lanes: seen, highWater: highWaterOf(description, lanes), unmet };
+}
+
+function highWaterOf({ backpressure }: ChannelDescription, [lane]: readonly Lane[]): number {
+  // Seen from outside, the settings of a lane are those of Reject, whatever its mode.
+  const settings = lane?.channel.backpressure;
+  if (settings?.mode === backpressure) return settings.highWater;
+  return backpressure === "Reject" ? 1 : defaultHighWater;
 }
 
 function inspectLane(
