@@ -92,12 +92,17 @@ interface PartySnapshot {
 /**
  *   absent     nobody has ever been there
  *   active     it may write
- *   standby    it lives, and may write once the active one is dead or silent
+ *   standby    it lives and has the end, has written nothing, and another one may write
+ *   fenced     it lives and has written, and another one has taken over: it may write no longer
  *   finished   it has said that nothing will follow
  *   left       it has closed its end
  *   dead       its process is gone
+ *
+ * Who waits in `Bus.standby` takes its end only when its turn has come and leaves no trace before:
+ * it is absent, or whatever the last owner of its end was.
  */
-export type ProducerState = "absent" | "active" | "standby" | "finished" | "left" | "dead";
+export type ProducerState =
+  "absent" | "active" | "standby" | "fenced" | "finished" | "left" | "dead";
 
 export interface ProducerSnapshot extends PartySnapshot {
   readonly state: ProducerState;
@@ -237,14 +242,13 @@ function inspectProducer(lane: Lane, index: number): ProducerSnapshot {
 }
 
 function producerState(lane: Lane, index: number, party: PartySnapshot): ProducerState {
-  const { words, channel } = lane;
+  const { words, doubles, channel } = lane;
   const base = lane.producer(index);
-  const isStandby = channel.hasBackup && Atomics.load(words, claimWord.active) !== index;
   if (Atomics.load(words, base + producerOffset.finished) !== 0) return "finished";
-  if (party.pid !== undefined && !party.isAlive) return "dead";
-  if (isStandby) return "standby";
-  if (party.pid !== undefined) return "active";
-  return hasBeenOwned(words, base) ? "left" : "absent";
+  if (party.pid === undefined) return hasBeenOwned(words, base) ? "left" : "absent";
+  if (!party.isAlive) return "dead";
+  if (!channel.hasBackup || Atomics.load(words, claimWord.active) === index) return "active";
+  return (doubles[(base + producerOffset.messages) / 2] ?? 0) > 0 ? "fenced" : "standby";
 }
 
 function inspectConsumer(lane: Lane, index: number): ConsumerSnapshot {

@@ -9,7 +9,8 @@ import { lossCountWord, lossesKept, lossOffset, lossWord } from "./layout.ts";
 
 /**
  *   dropped      a producer did not write them, because its channel was full (DropNewest)
- *   rejected     a producer was told that it cannot write; `from` is the sequence it would have had
+ *   rejected     a producer was told that it cannot write; `from` is the sequence it would have
+ *                had, `messages` are its attempts: nothing is lost where it tries again
  *   overwritten  a consumer was too slow, or had failed: they were there and are no more
  *   skipped      a consumer found that these sequences do not exist: dropped or abandoned before
  *   abandoned    a producer died, or was fenced off, between its claim and its commit
