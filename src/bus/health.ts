@@ -8,7 +8,7 @@ import type {
 } from "./inspect.ts";
 
 export interface HealthThresholds {
-  /** Share of a ring that is used: above it, Degraded. */
+  /** Share of what may be used of a ring, up to its high-water mark: above it, Degraded. */
   readonly utilisation: number;
   /** Messages that a consumer has still to read: above it, Degraded. */
   readonly lag: number;
@@ -25,13 +25,14 @@ export const defaultHealthThresholds: HealthThresholds = Object.freeze({
 export type HealthStatus = "Healthy" | "Degraded" | "Unhealthy";
 
 /**
- *   utilisation   a ring is fuller than it should be
+ *   utilisation   a ring is fuller than it should be: producers wait, or soon will
  *   lag           a consumer has more to read than it should
+ *   dead          the process of a consumer is gone, and there is something for it to read
  *   silent        a consumer has done nothing for too long: dead, away, or stuck with work to do
  *   failed        producers go on without a consumer, and it misses messages
  *   unreadable    a file is no channel of this version and boot
  */
-export type HealthCause = "utilisation" | "lag" | "silent" | "failed" | "unreadable";
+export type HealthCause = "utilisation" | "lag" | "dead" | "silent" | "failed" | "unreadable";
 
 export interface HealthReason {
   readonly status: Exclude<HealthStatus, "Healthy">;
@@ -85,12 +86,25 @@ function judgeLane(
   const reasons = lane.consumers.flatMap((consumer) =>
     judgeConsumer(channel, place, consumer, limits),
   );
-  if (lane.utilisation > limits.utilisation) {
-    const share = percent(lane.utilisation);
-    const text = `${place} is ${share} full, above ${percent(limits.utilisation)}`;
-    reasons.push(reasonOf("Degraded", "utilisation", channel.name, text));
-  }
-  return reasons;
+  return [...reasons, ...judgeUtilisation(channel, place, lane, limits)];
+}
+
+/** A ring whose producers are held at its high-water mark never gets any fuller. */
+function judgeUtilisation(
+  { name, highWater }: ChannelSnapshot,
+  place: string,
+  { utilisation }: LaneSnapshot,
+  limits: HealthThresholds,
+): HealthReason[] {
+  const utilisationMax = limits.utilisation * highWater;
+  if (utilisation <= utilisationMax) return [];
+  const share = percent(limits.utilisation);
+  const expected =
+    highWater < 1
+      ? `${percent(utilisationMax)}: ${share} of its high-water mark, ${percent(highWater)}`
+      : share;
+  const text = `${place} is ${percent(utilisation)} full, above ${expected}`;
+  return [reasonOf("Degraded", "utilisation", name, text)];
 }
 
 function judgeConsumer(
@@ -109,6 +123,9 @@ function judgeConsumer(
   if (consumer.silenceMs >= limits.silentMs) {
     const text = `${who} ${describeSilence(consumer)}, for ${seconds(consumer.silenceMs)}`;
     reasons.push(reasonOf("Unhealthy", "silent", name, text));
+  } else if (consumer.state === "dead" && consumer.lagBytes > 0) {
+    const what = `${describeSilence(consumer)} and has ${consumer.lagBytes} bytes to read`;
+    reasons.push(reasonOf("Degraded", "dead", name, `${who} ${what}`));
   }
   if (consumer.lag > limits.lag) {
     const text = `${who} is ${consumer.lag} messages behind, above ${limits.lag}`;

@@ -7,6 +7,7 @@
 import { bootNs } from "../clock.ts";
 import type { UnmetWish, Wish } from "../memory/wishes.ts";
 import type { ChannelDescription } from "./description.ts";
+import { haveFinished } from "./ending.ts";
 import { silenceMs } from "./heartbeat.ts";
 import { distance, type Lane } from "./lane.ts";
 import { readLatency, type Latency } from "./latency.ts";
@@ -16,14 +17,16 @@ import {
   failed,
   floorWord,
   joining,
-  lossCountWord,
   partyOffset,
   producerOffset,
   unitBytes,
 } from "./layout.ts";
-import { readLosses, type RecordedLoss } from "./losses.ts";
+import { countLosses, readLosses, type RecordedLoss } from "./losses.ts";
 import { isOwnerAlive, ownerOf } from "./ownership.ts";
 import { readUnmet } from "./unmet.ts";
+
+/** What `high_water` is where a configuration does not say; Reject has none. */
+const defaultHighWater = 0.8;
 
 export interface BusSnapshot {
   /** Nanoseconds since boot. */
@@ -43,6 +46,11 @@ export interface UnreadableFile {
 export interface ChannelSnapshot extends ChannelDescription {
   /** One a level of priority, the lowest first. */
   readonly lanes: readonly LaneSnapshot[];
+  /**
+   * Share of a ring that may be used before backpressure begins, 0 to 1. A channel's file does not
+   * tell it: from outside it is the default of its mode.
+   */
+  readonly highWater: number;
   /** With their reasons: only where this process has opened it. */
   readonly unmet: readonly UnmetWish[];
 }
@@ -84,12 +92,17 @@ interface PartySnapshot {
 /**
  *   absent     nobody has ever been there
  *   active     it may write
- *   standby    it lives, and may write once the active one is dead or silent
+ *   standby    it lives and has the end, has written nothing, and another one may write
+ *   fenced     it lives and has written, and another one has taken over: it may write no longer
  *   finished   it has said that nothing will follow
  *   left       it has closed its end
  *   dead       its process is gone
+ *
+ * Who waits in `Bus.standby` takes its end only when its turn has come and leaves no trace before:
+ * it is absent, or whatever the last owner of its end was.
  */
-export type ProducerState = "absent" | "active" | "standby" | "finished" | "left" | "dead";
+export type ProducerState =
+  "absent" | "active" | "standby" | "fenced" | "finished" | "left" | "dead";
 
 export interface ProducerSnapshot extends PartySnapshot {
   readonly state: ProducerState;
@@ -138,10 +151,24 @@ export function inspectChannel(
   lanes: readonly Lane[],
   unmet: readonly UnmetWish[],
 ): ChannelSnapshot {
-  return { ...description, lanes: lanes.map((lane) => inspectLane(lane, description)), unmet };
+  // Before any tail: where nothing will follow, the tails are the last ones.
+  const isFinished = haveFinished(lanes);
+  const seen = lanes.map((lane) => inspectLane(lane, description, isFinished));
+  return { ...description, lanes: seen, highWater: highWaterOf(description, lanes), unmet };
 }
 
-function inspectLane(lane: Lane, description: ChannelDescription): LaneSnapshot {
+function highWaterOf({ backpressure }: ChannelDescription, [lane]: readonly Lane[]): number {
+  // Seen from outside, the settings of a lane are those of Reject, whatever its mode.
+  const settings = lane?.channel.backpressure;
+  if (settings?.mode === backpressure) return settings.highWater;
+  return backpressure === "Reject" ? 1 : defaultHighWater;
+}
+
+function inspectLane(
+  lane: Lane,
+  description: ChannelDescription,
+  isFinished: boolean,
+): LaneSnapshot {
   const { words, doubles, channel, capacity } = lane;
   const producers = channel.producers.map((_name, index) => inspectProducer(lane, index));
   const consumers = channel.consumers.map((_name, index) => inspectConsumer(lane, index));
@@ -154,7 +181,6 @@ function inspectLane(lane: Lane, description: ChannelDescription): LaneSnapshot 
   const head = channel.producers.length > 1 ? Atomics.load(words, claimWord.claimed) : tail;
   const sequence = doubles[claimWord.sequence / 2] ?? 0;
   const kept = Math.min(capacity, distance(floor, tail));
-  const isFinished = producers.every(({ state }) => state === "finished" || state === "standby");
 
   const overwrites = description.backpressure === "DropOldest";
   const counts = ({ state, isAlive }: ConsumerSnapshot): boolean =>
@@ -169,7 +195,7 @@ function inspectLane(lane: Lane, description: ChannelDescription): LaneSnapshot 
     usedBytes: used * unitBytes,
     utilisation: used / capacity,
     keptBytes: kept * unitBytes,
-    lossesRecorded: Atomics.load(words, lossCountWord),
+    lossesRecorded: countLosses(lane),
     losses: readLosses(lane),
     producers,
     consumers: consumers.map((consumer, index) => {
@@ -216,14 +242,13 @@ function inspectProducer(lane: Lane, index: number): ProducerSnapshot {
 }
 
 function producerState(lane: Lane, index: number, party: PartySnapshot): ProducerState {
-  const { words, channel } = lane;
+  const { words, doubles, channel } = lane;
   const base = lane.producer(index);
-  const isStandby = channel.hasBackup && Atomics.load(words, claimWord.active) !== index;
   if (Atomics.load(words, base + producerOffset.finished) !== 0) return "finished";
-  if (party.pid !== undefined && !party.isAlive) return "dead";
-  if (isStandby) return "standby";
-  if (party.pid !== undefined) return "active";
-  return hasBeenOwned(words, base) ? "left" : "absent";
+  if (party.pid === undefined) return hasBeenOwned(words, base) ? "left" : "absent";
+  if (!party.isAlive) return "dead";
+  if (!channel.hasBackup || Atomics.load(words, claimWord.active) === index) return "active";
+  return (doubles[(base + producerOffset.messages) / 2] ?? 0) > 0 ? "fenced" : "standby";
 }
 
 function inspectConsumer(lane: Lane, index: number): ConsumerSnapshot {

@@ -40,17 +40,17 @@ export interface LatencyBucket {
 
 /** The upper ends of the buckets that the percentiles lie in. */
 export function readLatency(words: Int32Array, base: number): Latency {
-  const counts = words.slice(base, base + latencyBuckets).map((count) => Math.max(0, count));
+  // Without a sign: a bucket of 2^31 messages or more is negative in its word.
+  const counts = Array.from(words.subarray(base, base + latencyBuckets), (count) => count >>> 0);
   const total = counts.reduce((sum, count) => sum + count, 0);
   const at = (share: number): number => {
     let seen = 0;
     const bucket = counts.findIndex((count) => (seen += count) >= share * total);
     return total === 0 ? 0 : Math.round(upperNs(bucket));
   };
-  const buckets = Array.from(counts, (count, bucket) => ({
-    belowNs: Math.round(upperNs(bucket)),
-    count,
-  })).filter(({ count }) => count > 0);
+  const buckets = counts
+    .map((count, bucket) => ({ belowNs: Math.round(upperNs(bucket)), count }))
+    .filter(({ count }) => count > 0);
   const percentiles = { p50Ns: at(0.5), p99Ns: at(0.99), p999Ns: at(0.999), maxNs: at(1) };
   return { count: total, ...percentiles, buckets };
 }

@@ -9,7 +9,8 @@ import { lossCountWord, lossesKept, lossOffset, lossWord } from "./layout.ts";
 
 /**
  *   dropped      a producer did not write them, because its channel was full (DropNewest)
- *   rejected     a producer was told that it cannot write; `from` is the sequence it would have had
+ *   rejected     a producer was told that it cannot write; `from` is the sequence it would have
+ *                had, `messages` are its attempts: nothing is lost where it tries again
  *   overwritten  a consumer was too slow, or had failed: they were there and are no more
  *   skipped      a consumer found that these sequences do not exist: dropped or abandoned before
  *   abandoned    a producer died, or was fenced off, between its claim and its commit
@@ -38,7 +39,7 @@ export interface Loss {
 }
 
 export interface RecordedLoss extends Loss {
-  /** Counted from 1 since the channel was made. */
+  /** Counted from 1 since the channel was made, modulo 2^32. */
   readonly number: number;
   /** Nanoseconds since boot. */
   readonly atNs: number;
@@ -78,16 +79,26 @@ function write({ doubles }: Lane, base: number, { from, to, messages }: Loss): v
   doubles[(base + lossOffset.atNs) / 2] = bootNs();
 }
 
-/** The losses that are still kept, oldest first. */
+/** How many losses there have been, modulo 2^32. */
+export function countLosses({ words }: Lane): number {
+  return Atomics.load(words, lossCountWord) >>> 0;
+}
+
+/**
+ * The losses that are still kept, oldest first. Their numbers wrap around: they are told by their
+ * distance from the count, and a place that holds another number has nothing of it.
+ */
 export function readLosses({ words, doubles }: Lane): RecordedLoss[] {
   const count = Atomics.load(words, lossCountWord);
   const losses: RecordedLoss[] = [];
-  for (let number = Math.max(1, count - lossesKept + 1); number <= count; number++) {
+  for (let before = lossesKept - 1; before >= 0; before--) {
+    const number = (count - before) | 0;
     const base = lossWord(number);
-    if (Atomics.load(words, base + lossOffset.number) !== number) continue;
+    // 0 is what a place holds that is empty or being written.
+    if (number === 0 || Atomics.load(words, base + lossOffset.number) !== number) continue;
     const at = (offset: number): number => doubles[(base + offset) / 2] ?? 0;
     const loss = {
-      number,
+      number: number >>> 0,
       cause: lossCauses[words[base + lossOffset.cause] ?? 0] ?? "dropped",
       party: words[base + lossOffset.party] ?? 0,
       from: at(lossOffset.from),

@@ -76,7 +76,7 @@ function formatLane(
       const one = former?.consumers.find(({ name }) => name === consumer.name);
       return formatConsumer(consumer, rate(consumer.messages, one?.messages, seconds));
     }),
-    ...lane.losses.slice(-lossesShown).map((loss) => formatLoss(loss, lane, snapshot.atNs)),
+    ...newestOf(lane.losses).map((loss) => formatLoss(loss, lane, snapshot.atNs)),
   ];
 }
 
@@ -123,13 +123,25 @@ function counts(named: Readonly<Record<string, number>>, others: readonly string
   return all.length === 0 ? [] : [`    ${all.join(", ")}`];
 }
 
+/** Those of rejected attempts, which may be many, besides the losses and not instead of them. */
+function newestOf(losses: readonly RecordedLoss[]): RecordedLoss[] {
+  const rejections = losses.filter(({ cause }) => cause === "rejected").slice(-lossesShown);
+  const others = losses.filter(({ cause }) => cause !== "rejected").slice(-lossesShown);
+  return [...others, ...rejections];
+}
+
 function formatLoss(loss: RecordedLoss, lane: LaneSnapshot, nowNs: number): string {
   const { cause, party, from, to, messages, atNs } = loss;
   const isOfConsumer = cause === "overwritten" || cause === "skipped" || cause === "failed";
   const name = (isOfConsumer ? lane.consumers : lane.producers)[party]?.name ?? String(party);
+  const when = `${formatDuration((nowNs - atNs) / 1e6)} ago`;
+  if (cause === "rejected") {
+    // Nothing is lost: who was told so tries again, or gives up knowingly.
+    const attempts = messages === 1 ? "1 attempt" : `${formatCount(messages)} attempts`;
+    return `  rejected ${attempts} before #${formatCount(from)}, ${name}, ${when}`;
+  }
   const range =
     from === to ? `#${formatCount(from)}` : `#${formatCount(from)} to #${formatCount(to)}`;
-  const when = `${formatDuration((nowNs - atNs) / 1e6)} ago`;
   const counted = messages === 1 ? "1 message" : `${formatCount(messages)} messages`;
   const what = cause === "failed" ? `from ${range} on` : `${range}, ${counted}`;
   return `  loss ${loss.number}: ${cause}, ${name}, ${what}, ${when}`;

@@ -23,7 +23,7 @@ export function makeInstruments(meter: Meter) {
     messagesWritten: counter("messages.written", messages, "Messages committed by a producer."),
     bytesWritten: counter("bytes.written", "By", "Bytes of those messages."),
     messagesDropped: counter("messages.dropped", messages, "Not written (DropNewest)."),
-    messagesRejected: counter("messages.rejected", messages, "Refused to the producer."),
+    messagesRejected: counter("messages.rejected", messages, "Refused attempts of a producer."),
     backpressureEvents: counter("backpressure.events", "{event}", "High-water mark met."),
     messagesRead: counter("messages.read", messages, "Messages released by a consumer."),
     bytesRead: counter("bytes.read", "By", "Bytes of those messages."),

@@ -3,18 +3,28 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
-import { judgeHealth, loadBusFile, type BusSnapshot, type ConsumerSnapshot } from "gapless/bus";
+import {
+  judgeHealth,
+  loadBusFile,
+  openInspector,
+  type BusSnapshot,
+  type ConsumerSnapshot,
+} from "gapless/bus";
 import { isGaplessError } from "../../../src/errors.ts";
 import { makeDirectory } from "../../support/bus-channel.ts";
-import { openTrades } from "../../support/bus-seen.ts";
+import { openTrades, type Changes } from "../../support/bus-seen.ts";
 
 interface Seen {
+  readonly highWater?: number;
   readonly utilisation?: number;
   readonly consumer?: Partial<ConsumerSnapshot>;
 }
 
 /** A bus that is well, but for what a test changes of it. */
-function seen(directory: string, { utilisation = 0, consumer = {} }: Seen): BusSnapshot {
+function seen(
+  directory: string,
+  { utilisation = 0, highWater = 1, consumer = {} }: Seen,
+): BusSnapshot {
   using bus = openTrades(directory, "ledger");
   bus.subscriber("trades");
   const snapshot = bus.inspect();
@@ -22,6 +32,7 @@ function seen(directory: string, { utilisation = 0, consumer = {} }: Seen): BusS
     ...snapshot,
     channels: snapshot.channels.map((channel) => ({
       ...channel,
+      highWater,
       lanes: channel.lanes.map((lane) => ({
         ...lane,
         utilisation,
@@ -35,6 +46,14 @@ const cases = [
   [{}, "Healthy", []],
   [{ utilisation: 0.9 }, "Healthy", []],
   [{ utilisation: 0.901 }, "Degraded", ["utilisation"]],
+  [{ utilisation: 0.72, highWater: 0.8 }, "Healthy", []],
+  [{ utilisation: 0.73, highWater: 0.8 }, "Degraded", ["utilisation"]],
+  [{ utilisation: 0.46, highWater: 0.5 }, "Degraded", ["utilisation"]],
+  [{ consumer: { state: "dead" } }, "Healthy", []],
+  [{ consumer: { state: "dead", lagBytes: 56 } }, "Degraded", ["dead"]],
+  [{ consumer: { state: "dead", lagBytes: 56, silenceMs: 60_000 } }, "Unhealthy", ["silent"]],
+  [{ consumer: { state: "left", lagBytes: 56 } }, "Healthy", []],
+  [{ consumer: { state: "ended", lagBytes: 0 } }, "Healthy", []],
   [{ consumer: { lag: 10_000 } }, "Healthy", []],
   [{ consumer: { lag: 10_001 } }, "Degraded", ["lag"]],
   [{ consumer: { silenceMs: 59_999 } }, "Healthy", []],
@@ -61,6 +80,12 @@ test("each reason names its place, what was found and what is expected", (t) => 
   const texts = (what: Seen): string[] =>
     judgeHealth(seen(directory, what)).reasons.map(({ text }) => text);
   assert.deepEqual(texts({ utilisation: 0.934 }), ["channel trades is 93.4 % full, above 90 %"]);
+  assert.deepEqual(texts({ utilisation: 0.793, highWater: 0.8 }), [
+    "channel trades is 79.3 % full, above 72 %: 90 % of its high-water mark, 80 %",
+  ]);
+  assert.deepEqual(texts({ consumer: { state: "dead", pid: 7, lagBytes: 112 } }), [
+    "consumer ledger of channel trades is dead (process 7) and has 112 bytes to read",
+  ]);
   assert.deepEqual(texts({ consumer: { lag: 12_000 } }), [
     "consumer ledger of channel trades is 12000 messages behind, above 10000",
   ]);
@@ -97,3 +122,35 @@ test("a threshold that makes no sense names its key", (t) => {
     );
   }
 });
+
+const held = [
+  { mode: "Reject" },
+  { mode: "DropNewest" },
+  { mode: "DropNewest", high_water: 0.5, low_water: 0.4 },
+  { mode: "BlockProducer", timeout_ms: 1 },
+  { mode: "CircuitBreaker", failure_threshold: 5 },
+] as const satisfies Changes["backpressure"][];
+
+for (const backpressure of held) {
+  const mark = "high_water" in backpressure ? ` at ${backpressure.high_water}` : "";
+  test(`a consumer that takes nothing is seen before it is silent: ${backpressure.mode}${mark}`, (t) => {
+    const directory = makeDirectory(t);
+    const changes: Changes = { backpressure };
+    using engine = openTrades(directory, "engine", changes);
+    using ledger = openTrades(directory, "ledger", changes);
+    ledger.subscriber("trades");
+    const publisher = engine.publisher("trades");
+    let refused = 0;
+    while (refused < 20) if (publisher.offer(new Uint8Array(40)) < 0) refused++;
+    const { status, reasons } = engine.health();
+    assert.equal(status, "Degraded");
+    assert.deepEqual(
+      reasons.map(({ cause }) => cause),
+      ["utilisation"],
+    );
+    // A mark that is not the default is not in the file.
+    if (mark !== "") return;
+    using inspector = openInspector(directory);
+    assert.deepEqual(judgeHealth(inspector.inspect()).reasons, reasons);
+  });
+}

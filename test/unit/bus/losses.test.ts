@@ -3,8 +3,14 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import type { Loss } from "gapless/bus";
 import { bootNs } from "../../../src/clock.ts";
-import { consumerOffset, failed, lossesKept } from "../../../src/bus/layout.ts";
-import { extendLoss, lossCauses, readLosses, recordLoss } from "../../../src/bus/losses.ts";
+import { consumerOffset, failed, lossCountWord, lossesKept } from "../../../src/bus/layout.ts";
+import {
+  countLosses,
+  extendLoss,
+  lossCauses,
+  readLosses,
+  recordLoss,
+} from "../../../src/bus/losses.ts";
 import {
   channelName,
   declareDead,
@@ -51,6 +57,33 @@ test("only the newest losses are kept, and one that is no longer there is begun 
   assert.equal(extendLoss(lane, first, { ...loss, to: 9, messages: 9 }), lossesKept + 2);
   file.unmap();
 });
+
+for (const [sign, before] of [
+  ["their sign", 2 ** 31 - 3],
+  ["their word", 2 ** 32 - 3],
+] as const) {
+  test(`losses are still seen once their number has outgrown ${sign}`, (t) => {
+    const directory = makeDirectory(t);
+    const file = openFile(directory);
+    const [lane] = file.lanes;
+    Atomics.store(lane.words, lossCountWord, before | 0);
+    const loss: Loss = { cause: "dropped", party: 0, from: 1, to: 1, messages: 1 };
+    const numbers = Array.from({ length: lossesKept + 3 }, (_unused, index) => before + 1 + index);
+    for (const [index] of numbers.entries()) {
+      const number = recordLoss(lane, { ...loss, from: index });
+      if (number !== 0) assert.equal(extendLoss(lane, number, { ...loss, from: index }), number);
+      const kept = numbers.slice(0, index + 1).slice(-lossesKept);
+      // The number 0 is that of a place that is being written.
+      const expected = kept.map((one) => one % 2 ** 32).filter((one) => one !== 0);
+      assert.deepEqual(
+        readLosses(lane).map((one) => one.number),
+        expected,
+      );
+    }
+    assert.equal(countLosses(lane), (before + numbers.length) % 2 ** 32);
+    file.unmap();
+  });
+}
 
 test("what a dead producer had claimed is recorded as abandoned, then skipped by each consumer", (t) => {
   const directory = makeDirectory(t);

@@ -62,6 +62,27 @@ test("a line for each end, aligned, within 100 columns, after the verdict", (t) 
   ]);
 });
 
+test("what was rejected is shown as attempts, and as no loss", (t) => {
+  const directory = makeDirectory(t);
+  using engine = openTrades(directory, "engine");
+  using ledger = openTrades(directory, "ledger");
+  const subscriber = ledger.subscriber("trades");
+  const publisher = engine.publisher("trades");
+  const fill = (refusals: number): void => {
+    for (let refused = 0; refused < refusals;) {
+      if (publisher.offer(new Uint8Array(40)) < 0) refused++;
+    }
+    subscriber.poll(() => undefined, 1000);
+    subscriber.release();
+  };
+  fill(1234);
+  fill(1);
+  const { stdout } = gapless("bus", "stat", "--directory", directory);
+  assert.match(stdout, /^ {2}rejected 1,234 attempts before #\d+, engine, \d+ ms ago$/m);
+  assert.match(stdout, /^ {2}rejected 1 attempt before #\d+, engine, \d+ ms ago$/m);
+  assert.doesNotMatch(stdout, /loss/);
+});
+
 test("as JSON it is one document, and thresholds are those of the file", (t) => {
   const directory = makeDirectory(t);
   const config = path.join(directory, "bus.toml");
