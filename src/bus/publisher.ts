@@ -128,8 +128,8 @@ export class Publisher {
   }
 
   /**
-   * Share of the ring that is in use, 0 to 1: up to the slowest consumer that counts; with DropOldest
-   * what is claimed and not committed.
+   * Share of the ring that is in use, 0 to 1: up to the slowest consumer that counts; with
+   * DropOldest what is claimed and not committed.
    */
   get utilisation(): number {
     this.checkOpen();
@@ -201,8 +201,8 @@ export class Publisher {
   }
 
   /**
-   * Takes back everything claimed since the last commit: it was never there. In a channel of several
-   * producers its sequences are used up, and consumers see them skipped.
+   * Takes back everything claimed since the last commit: it was never there. In a channel of
+   * several producers its sequences are used up, and consumers see them skipped.
    */
   abort(): void {
     this.claims.abort();
@@ -414,7 +414,7 @@ export class Publisher {
     return offset;
   }
 
-  /** For one that is refused and does not wait: now and then it sees to it that nobody dead is why. */
+  /** For one that is refused and does not wait: now and then it looks whether the dead are why. */
   private lookAround(): void {
     const nowMs = bootMs();
     if (nowMs - this.lookedMs < refusedCheckMs) return;

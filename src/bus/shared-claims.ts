@@ -131,7 +131,7 @@ export class SharedClaims implements Claims {
   }
 
   used(): number {
-    // The tail first: claims go on meanwhile. What is not settled is in the way as what is not read.
+    // The tail first: claims go on meanwhile. What is not settled is in the way, read or not.
     const tail = this.lane.tail;
     const claimed = Atomics.load(this.words, claimWord.claimed);
     const closed = this.words[claimWord.quarantineUnits] ?? 0;

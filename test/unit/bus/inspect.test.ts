@@ -36,6 +36,7 @@ test("from outside a channel looks as it does to its own processes, without a co
     producers: ["engine", "auction"],
     consumers: ["ledger", "candles"],
     priorities: 2,
+    timestamps: "off",
     backpressure: { mode: "DropNewest" },
   };
   using engine = openTrades(directory, "engine", changes);
