@@ -79,7 +79,7 @@ export class Publisher {
   /** What is claimed and not committed. Counters above 2^31 are kept in shared memory only. */
   private openBytes = 0;
   private readonly hasBackup: boolean;
-  private lookedMs = -Infinity;
+  private lookedMs = bootMs();
   /** Sequence at which room was seen last. */
   private roomSeenAt = -1;
   private readonly refusalLog: RefusalLog;

@@ -30,7 +30,7 @@ const undisturbed = new Map<string, Promise<Outcome>>();
 test("G5: killed at any step, the exchange ends with the rows of a run without a kill", async (t) => {
   for (const [index, step] of engineSteps.entries()) {
     const sinkStep = sinkSteps[index % sinkSteps.length] ?? "sink.written";
-    const nth = index < sinkSteps.length ? 1 : 3;
+    const nth = index < sinkSteps.length ? 1 : 2;
     const kills = {
       feed: { step: "bus.committed", nth: nth * 4 },
       "matching-engine": { step, nth },
