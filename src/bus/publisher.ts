@@ -71,7 +71,7 @@ export class Publisher {
   private isPressured = false;
   private readonly stampPeriod: number;
   /** The claim behind this sequence is stamped. Counting down would be a store for each claim. */
-  private stampFrom = Infinity;
+  private stampFrom = Number.MAX_SAFE_INTEGER;
   private stamps = 0;
   private draw = 1;
   /** When the claimed message was stamped whose commit is timed; 0: none is. */
