@@ -8,6 +8,10 @@ export const DROPPED = -2;
 /** CircuitBreaker: nothing was tried, and nothing will be until it has recovered. */
 export const CIRCUIT_OPEN = -3;
 
+/** Shares of the ring where backpressure begins and ends, unless the channel says otherwise. */
+export const defaultHighWater = 0.8;
+export const defaultLowWater = 0.6;
+
 /** The delay of one message: from the least at the high-water mark to the most in a full ring. */
 export function throttleDelayUs(
   { highWater, minDelayUs, maxDelayUs }: Backpressure & { mode: "AdaptiveThrottle" },

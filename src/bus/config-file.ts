@@ -17,20 +17,15 @@ const ownFields = {
   health: healthTableSchema.default({}),
 };
 
-/** What a topology has besides; its own reader checks it. */
-const topologyKeys = ["name", "data", "options", "services", "audit"] as const;
-const topologyFields = Object.fromEntries(topologyKeys.map((key) => [key, z.unknown().optional()]));
+/** A file with services is a topology: what else it says, its own reader checks. */
+const topologySchema = z.looseObject({ ...ownFields, services: z.unknown() });
 
-const fileSchema = z.strictObject(
-  { ...topologyFields, ...ownFields },
-  {
-    error: (issue) =>
-      issue.code === "unrecognized_keys"
-        ? `unknown ${issue.keys.join(", ")}, expected ${Object.keys(ownFields).join(", ")}, ` +
-          `or of a topology ${topologyKeys.join(", ")}`
-        : "expected a table",
-  },
-);
+const fileSchema = z.strictObject(ownFields, {
+  error: (issue) =>
+    issue.code === "unrecognized_keys"
+      ? `unknown ${issue.keys.join(", ")}, expected ${Object.keys(ownFields).join(", ")}`
+      : "expected a table",
+});
 
 /** What a file with a bus says. */
 export interface BusFile {
@@ -41,8 +36,8 @@ export interface BusFile {
 
 /**
  * Reads a TOML file with `[channels.NAME]` tables, thresholds in `[health]` and, unless that is
- * /dev/shm/gapless, the `directory` of the channels, relative to the file. Tables of a topology
- * are passed over, any other key is a mistake.
+ * /dev/shm/gapless, the `directory` of the channels, relative to the file. What else a
+ * topology says is passed over, in any other file it is a mistake.
  *
  * @throws GaplessError CONFIG_INVALID naming file, key and expectation for each mistake.
  */
@@ -53,7 +48,9 @@ export function loadBusFile(file: string): BusFile {
   } catch (error) {
     throw invalidConfig(file, [{ key: "", problem: `cannot be read: ${describeError(error)}` }]);
   }
-  const table = checkConfig(fileSchema, parseToml(text, file), file);
+  const parsed = parseToml(text, file);
+  const isTopology = typeof parsed === "object" && parsed !== null && "services" in parsed;
+  const table = checkConfig(isTopology ? topologySchema : fileSchema, parsed, file);
   const { directory = defaultBusDirectory, channels, health } = table;
   const folder = path.dirname(path.resolve(file));
   return {

@@ -3,6 +3,7 @@ import path from "node:path";
 import type { z } from "zod";
 import { checkConfig, invalidConfig, type ConfigMistake } from "../config.ts";
 import { channelTableSchema, type ChannelEntry, type healthTableSchema } from "./config-schema.ts";
+import { defaultHighWater, defaultLowWater } from "./backpressure.ts";
 import { defaultHealthThresholds, type HealthThresholds } from "./health.ts";
 import {
   consumersMax,
@@ -235,7 +236,11 @@ const settingsByMode = {
 } as const satisfies Record<Backpressure["mode"], readonly (keyof ChannelEntry["backpressure"])[]>;
 
 function resolveBackpressure(entry: ChannelEntry["backpressure"], wrong: Wrong): Backpressure {
-  const { mode, high_water: highWater = 0.8, low_water: lowWater = 0.6 } = entry;
+  const {
+    mode,
+    high_water: highWater = defaultHighWater,
+    low_water: lowWater = defaultLowWater,
+  } = entry;
   const allowed: readonly string[] = settingsByMode[mode];
   for (const key of Object.values(settingsByMode).flat()) {
     if (entry[key] === undefined || allowed.includes(key)) continue;

@@ -50,6 +50,12 @@ export function beat(words: Int32Array, base: number): void {
   words[base + partyOffset.heartbeat] = coarseMs;
 }
 
+/** The same by a clock that is read now, for whoever may let no timer fire for long. */
+export function beatNow(words: Int32Array, base: number): void {
+  renewClock();
+  beat(words, base);
+}
+
 /** Milliseconds since the party of the block at `base` was last seen at work. */
 export function silenceMs(words: Int32Array, base: number): number {
   const since = ((bootMs() | 0) - Atomics.load(words, base + partyOffset.heartbeat)) | 0;

@@ -4,6 +4,7 @@
  * Nothing is stopped for this, so the values of one snapshot are some microseconds apart; each by
  * itself is whole. Whether an owner lives is read from /proc: some 20 µs for each.
  */
+import { defaultHighWater } from "./backpressure.ts";
 import { bootNs } from "../clock.ts";
 import type { UnmetWish, Wish } from "../memory/wishes.ts";
 import type { ChannelDescription } from "./description.ts";
@@ -24,9 +25,6 @@ import {
 import { countLosses, readLosses, type RecordedLoss } from "./losses.ts";
 import { isOwnerAlive, ownerOf } from "./ownership.ts";
 import { readUnmet } from "./unmet.ts";
-
-/** What `high_water` is where a configuration does not say; Reject has none. */
-const defaultHighWater = 0.8;
 
 export interface BusSnapshot {
   /** Nanoseconds since boot. */

@@ -150,7 +150,7 @@ export const descriptionWord = {
 export const describedFlag = { hasBackup: 1, waitsForFailed: 2 } as const;
 
 export const lossesKept = 64;
-export const lossBytes = 64;
+const lossBytes = 64;
 /** Offsets of words within a recorded loss. */
 export const lossOffset = {
   /** Number of the loss, from 1; 0 while it is being written. */

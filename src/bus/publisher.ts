@@ -11,14 +11,14 @@ import {
 } from "./backpressure.ts";
 import type { Claims } from "./claims.ts";
 import { takeOver } from "./failover.ts";
-import { beat, renewClock, startBeating, stopBeating } from "./heartbeat.ts";
+import { beat, beatNow, startBeating, stopBeating } from "./heartbeat.ts";
 import { distance, type Lane, type RingMemory } from "./lane.ts";
 import { recordLatency } from "./latency.ts";
 import {
   claimWord,
   extension,
-  floorWord,
   extensionBytesOf,
+  floorWord,
   partyOffset,
   producerOffset,
   record,
@@ -103,9 +103,8 @@ export class Publisher {
     const owner = this.base + partyOffset.owner;
     takeOwnership(lane.words, owner, `The producing end of channel ${channel.name}`);
     try {
-      renewClock();
       // Before it is the one that writes: from then on, silence or a finished stream is its own.
-      beat(lane.words, this.base);
+      beatNow(lane.words, this.base);
       Atomics.store(lane.words, this.base + producerOffset.finished, 0);
       if (takesOver) takeOver(lane, producer);
       this.claims.recover();
@@ -167,9 +166,7 @@ export class Publisher {
    * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
    */
   claim(length: number, topic?: Topic): number {
-    if ((length | 0) !== length || length < 0 || length > this.messageBytesMax) {
-      throw this.refusal(length);
-    }
+    this.checkLength(length);
     const isStampDue = this.claims.sequence >= this.stampFrom;
     if (isStampDue || this.isPressured || topic !== undefined) {
       return this.claimWithCare(length, topic, isStampDue);
@@ -193,8 +190,8 @@ export class Publisher {
     this.add(producerOffset.bytes, this.openBytes);
     this.openBytes = 0;
     // Where silence means a backup, at each commit: a loop may never let a timer fire.
-    if (this.hasBackup) renewClock();
-    beat(lane.words, base);
+    if (this.hasBackup) beatNow(lane.words, base);
+    else beat(lane.words, base);
     if (this.stampedNs === 0) return;
     recordLatency(lane.words, base + producerOffset.writeLatency, bootNs() - this.stampedNs);
     this.stampedNs = 0;
@@ -262,6 +259,7 @@ export class Publisher {
     options: { topic?: Topic; signal?: AbortSignal } = {},
   ): Promise<number> {
     checkBytes(bytes);
+    this.checkLength(bytes.length);
     while (true) {
       options.signal?.throwIfAborted();
       const room = this.claims.room.highWater;
@@ -350,7 +348,7 @@ export class Publisher {
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) return false;
       sleepBlocking(sleep, producersBed, wakes, Math.min(leftMs, livenessCheckMs));
-      this.beatNow();
+      beatNow(this.lane.words, this.base);
       this.claims.failTheDead();
     }
   }
@@ -391,12 +389,6 @@ export class Publisher {
     beat(this.lane.words, this.base);
   }
 
-  /** Waiting is being well, also where no timer fires meanwhile. */
-  private beatNow(): void {
-    renewClock();
-    this.beatIfIdle();
-  }
-
   /** A claim with an extension, or one behind another that met the high-water mark. */
   private claimWithCare(length: number, topic: Topic | undefined, isStampDue: boolean): number {
     const { highWater, lowWater } = this.claims.room;
@@ -419,7 +411,7 @@ export class Publisher {
     const nowMs = bootMs();
     if (nowMs - this.lookedMs < refusedCheckMs) return;
     this.lookedMs = nowMs;
-    this.beatNow();
+    beatNow(this.lane.words, this.base);
     this.claims.failTheDead();
   }
 
@@ -475,7 +467,6 @@ export class Publisher {
     isStamped: boolean,
   ): number {
     const { claims, lane } = this;
-    if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
     const topicBytes = topic === undefined ? 0 : bytesOf(topic).length;
     const stampBytes = isStamped ? extension.stampBytes : 0;
     const extra = stampBytes + unitBytes * ((topicBytes + 7) >>> 3);
@@ -512,7 +503,7 @@ export class Publisher {
 
   /** Looks for room; where there is none, asks the consumers to wake us and looks once more. */
   private hasRoom(length: number): boolean {
-    if (!(length >= 0 && length <= this.messageBytesMax)) throw this.refusal(length);
+    this.checkLength(length);
     assert(!this.claims.hasOpen, "waiting for room with a claim open could wait for ever");
     const { highWater, lowWater } = this.claims.room;
     // Twice the record: what is skipped before it is shorter than it. And what it extends it by.
@@ -545,6 +536,11 @@ export class Publisher {
 
   private checkOpen(): void {
     if (!this.isOpen) throw this.closed();
+  }
+
+  private checkLength(length: number): void {
+    const isRight = (length | 0) === length && length >= 0 && length <= this.messageBytesMax;
+    if (!isRight) throw this.refusal(length);
   }
 
   private closed(): GaplessError {

@@ -11,7 +11,6 @@
 import { bootNs } from "../clock.ts";
 import { GaplessError } from "../errors.ts";
 import { channelDamaged } from "./channel-file.ts";
-import { renewClock } from "./heartbeat.ts";
 import { distance, type Lane, type RingMemory } from "./lane.ts";
 import { recordLatency } from "./latency.ts";
 import {
@@ -91,6 +90,8 @@ export class Reader {
   private pollPosition = 0;
   private pollMessages = 0;
   private pollBytes = 0;
+  /** Whether producers went on without it: a gap that follows is of what they overwrote. */
+  private isOvertaken = false;
   /** Whether nothing was taken yet: what comes first may have come before. */
   private isFresh = true;
   /** Since the last release. Counters above 2^31 are kept in shared memory only. */
@@ -116,6 +117,7 @@ export class Reader {
     this.seat.take();
     try {
       this.hadFailed = !this.seat.resume();
+      this.isOvertaken = this.hadFailed;
       const position = this.hadFailed ? this.seat.rejoin() : this.seat.position;
       this.moveTo(position);
       const tail = this.loadTail();
@@ -215,7 +217,7 @@ export class Reader {
     this.seat.add(consumerOffset.bytes, this.bytes);
     this.messages = 0;
     this.bytes = 0;
-    renewClock();
+    this.isOvertaken = false;
     this.seat.beat();
     // SYNC space-free: the messages have been read; pairs with the load in Room.lagOf.
     Atomics.store(words, base + consumerOffset.position, this.taken);
@@ -259,6 +261,7 @@ export class Reader {
     if (this.canFail && this.seat.hasFailed) {
       if (!isFirst) return false;
       this.hadFailed = true;
+      this.isOvertaken = true;
       const { taken } = this;
       const kept = this.seat.rejoin();
       // What was taken and not released is held again, but not taken again.
@@ -411,7 +414,7 @@ export class Reader {
       throw channelDamaged(this.lane, `sequence ${sequence} comes after ${expected - 1}`);
     }
     const loss: Loss = {
-      cause: this.copies || this.hadFailed ? "overwritten" : "skipped",
+      cause: this.copies || this.isOvertaken ? "overwritten" : "skipped",
       party: this.consumer,
       from: expected,
       to: sequence - 1,

@@ -46,7 +46,7 @@ export class Room {
     if (this.overwrites) return this.dropOldest(keep, needed);
     const floor = this.slowest(head, keep, false);
     if (((floor - Atomics.load(this.lane.words, floorWord)) | 0) <= 0) return floor;
-    // SYNC floor-known: the floor, then the states once more; pairs with Reader.rejoin.
+    // SYNC floor-known: the floor, then the states once more; pairs with Seat.rejoin.
     Atomics.store(this.lane.words, floorWord, floor);
     return this.slowest(head, keep, false);
   }
@@ -100,7 +100,7 @@ export class Room {
   private lagOf(consumer: number, head: number, isPast: boolean): number {
     const { words, capacity, channel } = this.lane;
     const base = this.lane.consumer(consumer);
-    // SYNC position-counts: pairs with the store of the state in Reader.rejoin.
+    // SYNC position-counts: pairs with the store of the state in Seat.rejoin.
     const state = Atomics.load(words, base + consumerOffset.state);
     if ((state & failed) !== 0) return 0;
     // SYNC space-free: pairs with the store in Reader.release.

@@ -2,7 +2,7 @@
  * A consumer's block of a lane: whose it is, whether producers count it, and what it has come to.
  */
 import { consumerParty } from "./claim-lock.ts";
-import { beat, renewClock } from "./heartbeat.ts";
+import { beatNow } from "./heartbeat.ts";
 import { distance, type Lane } from "./lane.ts";
 import { consumerOffset, failed, floorWord, joining, partyOffset, stateStep } from "./layout.ts";
 import { recordLoss, type Loss } from "./losses.ts";
@@ -37,7 +37,7 @@ export class Seat {
   }
 
   beat(): void {
-    beat(this.words, this.base);
+    beatNow(this.words, this.base);
   }
 
   /** Whether a producer has declared this consumer failed, since it last came or came back. */
@@ -72,7 +72,6 @@ export class Seat {
     const { words, base } = this;
     const word = base + consumerOffset.state;
     // It is here: what has made it fail is over.
-    renewClock();
     this.beat();
     while (true) {
       const state = (Atomics.load(words, word) + stateStep) & ~(failed | joining);

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { haveFinished } from "./ending.ts";
 import { Envelope } from "./envelope.ts";
-import { renewClock, startBeating, stopBeating } from "./heartbeat.ts";
+import { startBeating, stopBeating } from "./heartbeat.ts";
 import type { Lane, SleepMemory } from "./lane.ts";
 import { Reader, type MessageHandler, type ReaderOptions } from "./reader.ts";
 import { announceSleep, consumersBed, readWakes, sleepBlocking, sleepOn, wake } from "./sleep.ts";
@@ -65,7 +65,6 @@ export class Subscriber {
     this.copies = channel.backpressure.mode === "DropOldest";
     this.waiting = options;
     const readers: Reader[] = [];
-    renewClock();
     try {
       for (const lane of lanes) readers.unshift(new Reader(lane, consumer, options));
     } catch (error) {
@@ -210,13 +209,16 @@ export class Subscriber {
     }
     const wakeUp = (): void => wake(this.sleep, consumersBed);
     signal?.addEventListener("abort", wakeUp, { once: true });
-    while (this.isOpen && signal?.aborted !== true) {
-      const leftMs = this.lookAround(deadline);
-      const wakes = readWakes(this.sleep, consumersBed);
-      if (leftMs <= 0 || !this.prepareToSleep()) break;
-      await sleepOn(this.sleep, consumersBed, wakes, leftMs);
+    try {
+      while (this.isOpen && signal?.aborted !== true) {
+        const leftMs = this.lookAround(deadline);
+        const wakes = readWakes(this.sleep, consumersBed);
+        if (leftMs <= 0 || !this.prepareToSleep()) break;
+        await sleepOn(this.sleep, consumersBed, wakes, leftMs);
+      }
+    } finally {
+      signal?.removeEventListener("abort", wakeUp);
     }
-    signal?.removeEventListener("abort", wakeUp);
   }
 
   /** The same for a thread of its own. */
@@ -293,14 +295,12 @@ export class Subscriber {
   private noteEmptyPoll(): void {
     if (++this.emptyPolls % pollsPerLook !== 0) return;
     this.checkOpen();
-    renewClock();
     this.beatIfIdle();
     for (const reader of this.readers) reader.seat.settleTheDead();
   }
 
   /** What has to be done before a sleep. Returns how long that may last. */
   private lookAround(deadline: number): number {
-    renewClock();
     this.beatIfIdle();
     const leftMs = deadline - performance.now();
     for (const reader of this.readers) reader.seat.settleTheDead();

@@ -5,8 +5,8 @@ import { once } from "node:events";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
-import { until } from "./bus-channel.ts";
-import type { Report, Task } from "./bus-worker.ts";
+import { until, type Settings } from "./bus-channel.ts";
+import type { ConsumeTask, Report, Task } from "./bus-worker.ts";
 
 export interface Worker {
   readonly child: ChildProcess;
@@ -64,5 +64,24 @@ export function follow(child: ChildProcess): Worker {
       child.kill("SIGKILL");
       await gone;
     },
+  };
+}
+
+/** One that takes what comes as `ledger`, and releases it all. */
+export function consumeTask(
+  directory: string,
+  settings: Settings,
+  changes: Partial<ConsumeTask> = {},
+): ConsumeTask {
+  return {
+    kind: "consume",
+    directory,
+    settings,
+    service: "ledger",
+    waiting: "async",
+    limit: 4,
+    pauseMs: 0,
+    releaseThrough: Number.MAX_SAFE_INTEGER,
+    ...changes,
   };
 }

@@ -22,8 +22,8 @@ import {
   writeNumbered,
   type Settings,
 } from "../../support/bus-channel.ts";
-import { follow, startWorker, type Worker } from "../../support/bus-processes.ts";
-import type { ConsumeTask, ProduceTask, StayTask, Task } from "../../support/bus-worker.ts";
+import { consumeTask, follow, startWorker, type Worker } from "../../support/bus-processes.ts";
+import type { ProduceTask, StayTask, Task } from "../../support/bus-worker.ts";
 
 const sizeMax = 496;
 const settings: Settings = { messageSizeMax: sizeMax };
@@ -40,20 +40,6 @@ function produceTask(directory: string, changes: Partial<ProduceTask> = {}): Pro
     batch: 1,
     waiting: "async",
     finish: true,
-    ...changes,
-  };
-}
-
-function consumeTask(directory: string, changes: Partial<ConsumeTask> = {}): ConsumeTask {
-  return {
-    kind: "consume",
-    directory,
-    settings,
-    service: "ledger",
-    waiting: "async",
-    limit: 4,
-    pauseMs: 0,
-    releaseThrough: Number.MAX_SAFE_INTEGER,
     ...changes,
   };
 }
@@ -162,14 +148,14 @@ test("G3: a consumer killed at any moment gets again what it has not released, a
     newest = numbers.at(-1) ?? newest;
   };
   for (let life = 0; life < 3; life++) {
-    const worker = startWorker(t, consumeTask(directory));
+    const worker = startWorker(t, consumeTask(directory, settings));
     const wanted = 1 + random.below(500);
     await until("it has taken some", () => worker.numbers.length >= wanted);
     await worker.kill();
     check(worker);
   }
   over.abort();
-  const worker = startWorker(t, consumeTask(directory));
+  const worker = startWorker(t, consumeTask(directory, settings));
   await publishing;
   await worker.told("ended");
   check(worker);
@@ -181,10 +167,10 @@ test("a consumer that releases nothing gets everything again", async (t) => {
   using bus = openAs(directory, "engine", settings);
   const publisher = bus.publisher(channelName);
   const last = fill(publisher);
-  const first = startWorker(t, consumeTask(directory, { limit: 1, releaseThrough: 3 }));
+  const first = startWorker(t, consumeTask(directory, settings, { limit: 1, releaseThrough: 3 }));
   await until("it has taken all", () => first.numbers.length === last);
   await first.kill();
-  const second = startWorker(t, consumeTask(directory, { releaseThrough: 0 }));
+  const second = startWorker(t, consumeTask(directory, settings, { releaseThrough: 0 }));
   publisher.finish();
   await second.told("ended");
   assertConsecutive(first.numbers, 1);
@@ -210,7 +196,7 @@ for (const waiting of ["async", "blocking"] as const) {
     assert.ok(performance.now() - before < 5000);
     for (let count = 0; count < 100; count++) await publishNext(publisher);
 
-    const returned = startWorker(t, consumeTask(directory, { settings: evicting }));
+    const returned = startWorker(t, consumeTask(directory, evicting));
     assert.equal((await returned.told("open")).hadFailed, true);
     for (let count = 0; count < 100; count++) await publishNext(publisher);
     publisher.finish();
@@ -266,7 +252,7 @@ test("with failed_consumer = wait, the producer waits for a dead consumer, and n
   const directory = makeDirectory(t);
   using bus = openAs(directory, "engine", settings);
   const publisher = bus.publisher(channelName);
-  const first = startWorker(t, consumeTask(directory, { limit: 1 }));
+  const first = startWorker(t, consumeTask(directory, settings, { limit: 1 }));
   await publishNext(publisher);
   await until("it has taken one", () => first.numbers.length === 1);
   await first.kill();
@@ -275,7 +261,7 @@ test("with failed_consumer = wait, the producer waits for a dead consumer, and n
   const waiting = publisher.waitForRoom(sizeMax, never).then(() => (hasRoom = true));
   await pause(350);
   assert.equal(hasRoom, false);
-  const second = startWorker(t, consumeTask(directory));
+  const second = startWorker(t, consumeTask(directory, settings));
   assert.equal((await second.told("open")).hadFailed, false);
   await waiting;
   publisher.finish();

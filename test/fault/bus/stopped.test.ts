@@ -10,7 +10,7 @@ import {
   writeNumbered,
   type Settings,
 } from "../../support/bus-channel.ts";
-import { startWorker } from "../../support/bus-processes.ts";
+import { consumeTask, startWorker } from "../../support/bus-processes.ts";
 
 const sizeMax = 200;
 const timeoutMs = 300;
@@ -24,16 +24,7 @@ test("G6: a consumer that is stopped is gone on without, and told what it missed
   const directory = makeDirectory(t);
   using engine = openAs(directory, "engine", settings);
   const publisher = engine.publisher(channelName);
-  const worker = startWorker(t, {
-    kind: "consume",
-    directory,
-    settings,
-    service: "ledger",
-    waiting: "async",
-    limit: 4,
-    pauseMs: 0,
-    releaseThrough: Number.MAX_SAFE_INTEGER,
-  });
+  const worker = startWorker(t, consumeTask(directory, settings));
   await worker.told("open");
   const publish = (count: number): void => {
     for (let published = 0; published < count; published++) {

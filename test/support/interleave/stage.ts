@@ -208,6 +208,7 @@ export class Stage {
       "../clock.ts": { bootMs: () => 0, bootNs: () => 0 },
       "./heartbeat.ts": {
         beat: () => undefined,
+        beatNow: () => undefined,
         renewClock: () => undefined,
         startBeating: () => undefined,
         stopBeating: () => undefined,

@@ -88,8 +88,6 @@ producer = "engine"
 consumer = "ledger"
 buffer_size = "4KB"
 message_size_max = "64B"
-[services.engine]
-module = "engine.ts"
 `;
 
 test("a bus opens from the path of a file, whose folder is relative to it", (t) => {
@@ -129,7 +127,7 @@ test("a file that is not there, is no TOML or has mistakes is refused with its p
     [small.replace('"64B"', '"1KB"'), "channels.trades.message_size_max: expected at most 496"],
     [small.replace("buffer_size", "bufer_size"), "channels.trades: unknown bufer_size"],
     [small.replace("directory", "dirctory"), "unknown dirctory, expected directory, channels"],
-    [`${small}[heatlh]\nlag = 5`, "unknown heatlh, expected directory, channels, health, or of"],
+    [`${small}[heatlh]\nlag = 5`, "unknown heatlh, expected directory, channels, health"],
     [small.replace("channels.", "channel."), "unknown channel, expected directory, channels"],
   ];
   const refuse = (file: string, line: string): void => {
@@ -153,6 +151,8 @@ audit.module = "audit.ts"
 directory = "data"
 [options.seed]
 type = "integer"
+[services.engine]
+module = "engine.ts"
 `;
   const text = `${tables}${small.replace(/^directory.*$/m, "")}`;
   const { channels } = loadBusFile(write(makeDirectory(t), text));
