@@ -1,91 +1,239 @@
 /**
- * A segment: one file of the log. spec/segment.md says the same for other languages.
+ * What lies on the disk. spec/segment.md says the same for other languages.
  *
- *   00000000000000000001.log     named after the lowest id it can hold: prevId + 1, in 20 digits
+ *   DIRECTORY/
+ *     queue.control             who writes, how far it has come, who sleeps
+ *     writer.lock               which process may write: memory/lock-file.ts
+ *     0000000001.segment        records, the segments numbered from 1 without a hole
+ *     0000000002.segment        perhaps only reserved: then its `begun` is 0, and nobody reads it
+ *     readers/NAME.reader       how far a reader has come
+ *     losses.jsonl              what a reader was never given
+ *     removed/                  segments on their way out
  *
- *   0           8             12         16           24        28         32
- *   | magic u64 | version u32 | zero u32 | prevId u64 | crc u32 | zero u32 | ...
- *   32            36         40              56        64
- *   | durable u32 | zero u32 | boot 16 bytes | zero u64 | record | record | zeros to the end
+ * All little-endian, all offsets in bytes. A segment:
  *
- *   magic     "GAPLESSQ"
- *   prevId    id of the last message of the segment before; 0 in the first
- *   crc       CRC-32 of the bytes 0 to 23
- *   durable   offset below which every record is known to be durable. It lags: a flush stores it
- *             after the records are durable, and the next flush takes it to the disk
- *   boot      the boot (/proc/sys/kernel/random/boot_id) in which the segment was last written.
- *             In the same boot the page cache has lost nothing, whatever process was killed
+ *   0          header, four lines of 64 bytes, each written by itself
+ *   256        sparse index: an entry of 24 bytes for each 64 KiB of records
+ *   records    at a multiple of 64: record, record, ... zeros
  *
  * A record, at a multiple of 8:
  *
- *   0          4         8                    8 + size
- *   | size u32 | crc u32 | message.ts encoded | zeros to a multiple of 8
+ *   0            4         8              16            24         28          32
+ *   | length i32 | sum u32 | sequence u64 | time ns u64 | type u32 | epoch u32 | payload ...
  *
- *   size      of the encoded message. Stored last: a record without it is not there
- *   crc       CRC-32 of the encoded message, continued from the record's own offset as the initial
- *             value, so a record that got to another place, or is the payload of one, is none
- *
- * All little-endian. A size of zero, or no room for eight more bytes, ends the segment.
+ *   length    32 + the bytes of the payload. Stored last, in place of a 0, by compare-and-swap:
+ *             that completes the record, and can happen once. -1 instead of it ends the segment:
+ *             whoever wants to write here afterwards fails. A segment that is full to the last
+ *             byte has ended as well
+ *   sum       of the bytes from 8 on, by the segment's kind of checksum, with the record's own
+ *             offset as the seed: a record that got to another place is none
+ *   sequence  1 for the first of a queue, then counting; below 2^53
+ *   time      nanoseconds since 1970
+ *   type      the application's
+ *   epoch     counts the writers. Never less than that of the record before: bytes of an earlier
+ *             writer that a crash left behind the end are no record
  */
 import { assert } from "../errors.ts";
-import { encodedBytes, encodeMessage, messageHeaderBytes } from "../message.ts";
 
-export const segmentMagic = Uint8Array.from("GAPLESSQ", (letter) => letter.charCodeAt(0));
-export const segmentVersion = 1;
+export const formatVersion = 2;
 
-export const headerBytes = 64;
-export const versionOffset = 8;
-export const prevIdOffset = 16;
-export const headerCrcOffset = 24;
-export const durableOffset = 32;
-export const bootOffset = 40;
-export const bootBytes = 16;
+export const controlMagic = "GAPLESSC";
+export const segmentMagic = "GAPLESSQ";
+export const readerMagic = "GAPLESSR";
 
+export const controlBytes = 4096;
+export const readerBytes = 4096;
+
+/** Offsets that the first line of all three kinds of files has in common. */
+export const headerOffset = {
+  magic: 0,
+  version: 8,
+  /** Random, the same in all files of a queue. */
+  identity: 16,
+  /** CRC-32 of the 60 bytes before it: of all that never changes. */
+  crc: 60,
+} as const;
+
+export const segmentOffset = {
+  checksum: 12,
+  number: 24,
+  bytes: 28,
+  recordsStart: 32,
+
+  /** Written once, when the segment is begun. */
+  firstSequence: 64,
+  /** Greatest time of all records of the segments before it. */
+  latestNs: 72,
+  epoch: 80,
+  /** CRC-32 of the 20 bytes before it. */
+  begunCrc: 84,
+  /** 1, stored last. */
+  begun: 88,
+
+  /** Written once, when the segment has ended. */
+  lastSequence: 128,
+  lastNs: 136,
+  end: 144,
+  /** CRC-32 of the 20 bytes before it. */
+  sealedCrc: 148,
+  /** 1, stored last. */
+  sealed: 152,
+
+  /**
+   * Offset below which every record is known to be durable. It lags: a flush stores it after the
+   * records are durable, and the next one takes it to the disk.
+   */
+  durable: 192,
+  /** How many entries the index has. */
+  indexed: 196,
+} as const;
+
+export const segmentHeaderBytes = 256;
+
+/**
+ * An entry of the index is of the first record that begins at or behind a multiple of 64 KiB,
+ * counted from the first record, other than that one itself.
+ */
+export const indexStrideBytes = 64 * 1024;
+export const indexEntryBytes = 24;
+export const indexOffset = {
+  /** Where the record begins. */
+  record: 0,
+  /** How many records of the segment come before it. */
+  count: 4,
+  /** Greatest time of all records of the queue before it. */
+  latestNs: 8,
+  /** CRC-32 of the 16 bytes before it. */
+  crc: 16,
+} as const;
+
+export const recordOffset = {
+  length: 0,
+  sum: 4,
+  sequence: 8,
+  timestamp: 16,
+  type: 24,
+  epoch: 28,
+} as const;
+
+export const recordHeaderBytes = 32;
 export const recordAlignment = 8;
-export const recordHeaderBytes = 8;
-export const recordCrcOffset = 4;
-/** Where message.ts puts what a walk over records looks at, counted from the record. */
-export const recordIdOffset = recordHeaderBytes;
-export const recordPrevIdOffset = recordHeaderBytes + 8;
-export const recordTimestampOffset = recordHeaderBytes + 16;
-export const recordMessageSizeOffset = recordHeaderBytes + 24;
-export const recordMessageZeroOffset = recordHeaderBytes + 28;
+/** Instead of a length: nothing more comes in this segment. */
+export const endMark = -1;
+
+/** The sum over a record by the number that the segment's header has for it. */
+export const checksumKinds = ["none", "fast", "crc32c"] as const;
+
+/**
+ *   none    nothing is checked but the structure; after a power loss nothing is trusted that was
+ *           not made durable
+ *   fast    XXH32
+ *   crc32c  CRC-32C (Castagnoli)
+ */
+export type ChecksumKind = (typeof checksumKinds)[number];
+
+/** Offsets in the control file. Each line has one who writes it, but for the one of sleepers. */
+export const controlOffset = {
+  /** Of the writer: who it is, and when it last did something (ms since boot, i32). */
+  epoch: 64,
+  heartbeat: 68,
+  pid: 72,
+  /** 1 while it is open. */
+  open: 76,
+  startTicks: 80,
+  boot: 88,
+
+  /** How far the writer has come. A hint: a crash can leave it behind by one step. */
+  segment: 128,
+  end: 132,
+  /** f64: the newest sequence. */
+  sequence: 136,
+  /** The three of them and `positionSalt`, by exclusive or. */
+  positionCheck: 144,
+
+  /** 1 where a reader sleeps, and what it sleeps on: a futex. */
+  asleep: 192,
+  wakes: 196,
+
+  /** f64: the newest sequence that is durable, as far as readers were told. */
+  durable: 256,
+} as const;
+
+/** So that a line of zeros is no position. */
+export const positionSalt = 0x47_41_50_4c;
+
+/** Offsets in a reader's file. */
+export const readerOffset = {
+  /** Two slots in turn: whatever is interrupted, one of them is whole. */
+  slots: 64,
+  slotBytes: 64,
+
+  /** Of the process that reads. */
+  pid: 192,
+  heartbeat: 196,
+  startTicks: 200,
+  boot: 208,
+  /** f64: the newest sequence that it was given, committed or not. */
+  taken: 224,
+  /** f64: when it was last seen, in milliseconds since 1970. */
+  seenMs: 232,
+  /** f64: it has been passed over through this sequence by retention. */
+  passedOver: 240,
+} as const;
+
+/** Offsets in a slot of a reader's file. */
+export const slotOffset = {
+  /** f64: the newest sequence that is committed; what comes next is delivered next. */
+  sequence: 0,
+  /** Of the record with that sequence; 0 where it stands for none. */
+  epoch: 8,
+  /** Counts the commits; the greater one of the two that are whole is the newest. */
+  generation: 12,
+  /** CRC-32 of the 16 bytes before it. */
+  crc: 16,
+} as const;
 
 export const pageBytes = 4096;
-/** Offsets stay within 32-bit integers. */
+/** Offsets stay within positive 32-bit integers. */
+export const segmentBytesMin = pageBytes;
 export const segmentBytesMax = 2 ** 30;
 
-/** Space that a record takes whose message is `size` bytes when encoded. */
-export function recordBytes(size: number): number {
-  return (recordHeaderBytes + size + (recordAlignment - 1)) & -recordAlignment;
+/** Space that a record takes whose length word is `length`. */
+export function spaceOf(length: number): number {
+  return (length + (recordAlignment - 1)) & -recordAlignment;
 }
 
-/** The size of a file that has room for `bytes` bytes of records. */
-export function segmentBytesFor(bytes: number): number {
-  return Math.ceil((headerBytes + bytes) / pageBytes) * pageBytes;
+/** Entries that the index of a segment of `bytes` bytes has room for. */
+export function indexEntriesOf(bytes: number): number {
+  return Math.ceil(bytes / indexStrideBytes);
 }
 
-export function segmentFileName(prevId: bigint): string {
-  return `${(prevId + 1n).toString().padStart(20, "0")}.log`;
+/** Where the first record of a segment of `bytes` bytes begins. */
+export function recordsStartOf(bytes: number): number {
+  const end = segmentHeaderBytes + indexEntriesOf(bytes) * indexEntryBytes;
+  return Math.ceil(end / 64) * 64;
 }
 
-/** The `prevId` that a name stands for; undefined for a file that is no segment. */
-export function parseSegmentFileName(name: string): bigint | undefined {
-  return /^\d{20}\.log$/.test(name) ? BigInt(name.slice(0, 20)) - 1n : undefined;
+/** Bytes of the largest payload that a segment of `bytes` bytes takes. */
+export function payloadBytesMaxOf(bytes: number): number {
+  return bytes - recordsStartOf(bytes) - recordHeaderBytes;
 }
 
-assert(headerBytes % recordAlignment === 0, "the first record is not aligned");
-assert(headerCrcOffset === prevIdOffset + 8, "the header's CRC covers all that never changes");
-assert(bootOffset + bootBytes <= headerBytes, "the header overlaps the first record");
-assert(durableOffset % 4 === 0, "the durable mark is not one word");
+const numberDigits = 10;
 
-const sample = { id: 4n, prevId: 3n, timestampNs: 2n, bytes: new Uint8Array(1) };
-const sampleView = new DataView(new ArrayBuffer(recordBytes(encodedBytes(sample))));
-encodeMessage(sample, new Uint8Array(sampleView.buffer), sampleView, recordHeaderBytes);
-assert(
-  sampleView.getBigUint64(recordIdOffset, true) === sample.id &&
-    sampleView.getBigUint64(recordPrevIdOffset, true) === sample.prevId &&
-    sampleView.getUint32(recordMessageSizeOffset, true) === sample.bytes.length &&
-    recordMessageZeroOffset + 4 === recordHeaderBytes + messageHeaderBytes,
-  "message.ts encodes otherwise than the layout of a record says",
-);
+export function segmentFileName(number: number): string {
+  return `${String(number).padStart(numberDigits, "0")}.segment`;
+}
+
+/** The number that a name stands for; undefined for a file that is no segment. */
+export function parseSegmentFileName(name: string): number | undefined {
+  return /^\d{10}\.segment$/.test(name) ? Number(name.slice(0, numberDigits)) : undefined;
+}
+
+assert(headerOffset.crc + 4 === segmentOffset.firstSequence, "the first line is 64 bytes");
+assert(segmentOffset.begunCrc === segmentOffset.firstSequence + 20, "what the begun CRC covers");
+assert(segmentOffset.sealedCrc === segmentOffset.lastSequence + 20, "what the sealed CRC covers");
+assert(segmentOffset.indexed + 4 <= segmentHeaderBytes, "the header overlaps the index");
+assert(indexOffset.crc + 4 <= indexEntryBytes, "entries of the index overlap");
+assert(recordHeaderBytes % recordAlignment === 0, "a payload is aligned as its record is");
+assert(readerOffset.slots + 2 * readerOffset.slotBytes <= readerOffset.pid, "slots overlap");
