@@ -256,7 +256,7 @@ export class Sidecar<Request, Reply> implements AsyncDisposable {
 }
 
 function answeredBy(thread: Thread): number {
-  // SYNC sidecar-done: whoever counts the request as done sees what it did; pairs with serveSidecar.
+  // SYNC sidecar-done: what was done for a request is seen with it; pairs with serveSidecar.
   return thread.heard + Atomics.load(thread.status, statusWord.done);
 }
 
