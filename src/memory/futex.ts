@@ -12,6 +12,17 @@ const operationWait = 0;
 const operationWake = 1;
 const wakeAll = 0x7fff_ffff;
 
+/** A word that others change, as this process and as the kernel see it. */
+export interface AwaitedWord {
+  /** Empty once the memory is given back: then nobody sleeps on it any more. */
+  readonly words: Int32Array;
+  readonly index: number;
+  /** Of that word itself. */
+  readonly address: bigint;
+  /** What it was at the last look. A sleep is for as long as it stays so. */
+  expected: number;
+}
+
 /** Blocks the calling thread until a wake-up, a changed word, or the timeout. */
 export function futexWait(word: bigint, expected: number, timeoutMs: number): void {
   futex(futexCall, word, operationWait, expected, timespec(timeoutMs), null, 0);
