@@ -5,6 +5,7 @@ import type { AwaitedWord } from "../memory/futex.ts";
 export interface FanInMemory {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  readonly words: Int32Array;
 }
 
 /** What goes with a message. */
@@ -25,7 +26,7 @@ export interface FanInEnvelope {
  *
  *     while (source.peek()) { look(source.envelope, source.memory); source.take(); }
  */
-export interface FanInSource<Memory extends FanInMemory = FanInMemory> {
+export interface FanInSource {
   /**
    * Looks at the next message without taking it: whether there is one. Where there is, the four
    * fields below are about it until it is taken. Called again before that, it says the same. What
@@ -36,7 +37,7 @@ export interface FanInSource<Memory extends FanInMemory = FanInMemory> {
   /** Of the message that was peeked at. One object, or a few: no new one a message. */
   readonly envelope: FanInEnvelope;
   /** What its payload lies in. Readable until the `peek` that comes after its `take`. */
-  readonly memory: Memory;
+  readonly memory: FanInMemory;
   /** Where its payload begins in `memory.bytes`. */
   readonly offset: number;
   /** Bytes of its payload. */
