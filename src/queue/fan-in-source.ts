@@ -1,12 +1,6 @@
 /** What a source of a `FanInReader` has to do. A `Subscriber` does it. */
 import type { AwaitedWord } from "../memory/futex.ts";
-
-/** The memory that a message lies in. */
-export interface FanInMemory {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly words: Int32Array;
-}
+import type { SegmentMemory } from "./segment.ts";
 
 /** What goes with a message. */
 export interface FanInEnvelope {
@@ -37,7 +31,7 @@ export interface FanInSource {
   /** Of the message that was peeked at. One object, or a few: no new one a message. */
   readonly envelope: FanInEnvelope;
   /** What its payload lies in. Readable until the `peek` that comes after its `take`. */
-  readonly memory: FanInMemory;
+  readonly memory: SegmentMemory;
   /** Where its payload begins in `memory.bytes`. */
   readonly offset: number;
   /** Bytes of its payload. */
@@ -55,8 +49,7 @@ export interface FanInSource {
   /**
    * To be called before each sleep. Notes the count of wake-ups in `sleep.expected`, then tells
    * the writer that somebody sleeps, then looks once more: false where `peek` would find a
-   * message, or throw. It may be called where no sleep follows. Whoever sleeps calls it several
-   * times a second, so it is the place to say that this reader is alive.
+   * message, or throw. It may be called where no sleep follows.
    */
   prepareToSleep(): boolean;
 
