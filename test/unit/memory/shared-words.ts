@@ -9,7 +9,7 @@ import type { TestContext } from "node:test";
 import { createMappedFile, mapFile } from "../../../src/memory/mapping.ts";
 
 /** Longer than any test may take: whoever waits so long was not woken. */
-export const foreverMs = 60_000;
+export const foreverMs = 300_000;
 
 export interface SharedWord {
   readonly filePath: string;
