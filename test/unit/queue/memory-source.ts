@@ -3,6 +3,7 @@
  * as soon as it may be, and whoever takes or commits what it was not given is found out.
  */
 import assert from "node:assert/strict";
+import type { Clock } from "../../../src/clock.ts";
 import { futexWake, type AwaitedWord } from "../../../src/memory/futex.ts";
 import { addressOf } from "../../../src/memory/libc.ts";
 import type { FanInEnvelope, FanInSource } from "../../../src/queue/fan-in-source.ts";
@@ -103,6 +104,19 @@ export class MemorySource implements FanInSource {
   /** Whether somebody said that it is about to sleep, and was not woken. */
   get hasSleeper(): boolean {
     return Atomics.load(this.words, asleepWord) === 1;
+  }
+}
+
+/** It goes when it is told to. */
+export class SteppedClock implements Clock {
+  ns = 0n;
+
+  nowNs(): bigint {
+    return this.ns;
+  }
+
+  monotonicNs(): bigint {
+    return this.ns;
   }
 }
 
