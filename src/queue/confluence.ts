@@ -185,12 +185,8 @@ export class Confluence {
   }
 
   private peek(source: FanInSource, index: number): void {
-    if (source.peek()) {
-      const { timestampHigh, timestampLow } = source.envelope;
-      this.merge.setHead(index, timestampHigh, timestampLow);
-    } else {
-      this.merge.clearHead(index);
-    }
+    if (source.peek()) this.merge.setHead(index, source.envelope);
+    else this.merge.clearHead(index);
   }
 
   /** False where the source throws: it does so again when it is looked at, and then it is told. */

@@ -13,7 +13,10 @@ function makeMerge(sources: number): Merge {
 }
 
 function setHead(merge: Merge, source: number, time: bigint): void {
-  merge.setHead(source, Number(time >> 32n), Number(time & 0xffff_ffffn));
+  merge.setHead(source, {
+    timestampHigh: Number(time >> 32n),
+    timestampLow: Number(time & 0xffff_ffffn),
+  });
 }
 
 function setHorizon(merge: Merge, time: bigint): void {
