@@ -17,6 +17,8 @@ export type Letter<Request> =
 
 export type Answer<Reply> =
   | { readonly kind: "reply"; readonly reply: Reply }
+  /** Handed over as a reply, but no request is done by it. */
+  | { readonly kind: "news"; readonly reply: Reply }
   /** A GaplessError, which loses its class on the way between threads. */
   | {
       readonly kind: "failed";
@@ -50,12 +52,16 @@ export function serveSidecar<Request, Reply = void, Data = unknown>(
   const serve = async (letter: Letter<Request>): Promise<void> => {
     try {
       if (letter.kind === "close") await onClose?.();
-      else answer(await handle(letter.request, data as Data));
+      else answer(await handle(letter.request, data as Data, tell));
     } catch (error) {
       port.postMessage(failed(error));
     }
     // Whatever `handle` left behind: a timer would keep the thread, and whoever closes it.
     if (letter.kind === "close") process.exit();
+  };
+
+  const tell = (reply: Reply): void => {
+    port.postMessage({ kind: "news", reply } satisfies Answer<Reply>);
   };
 
   const answer = (reply: Reply): void => {
