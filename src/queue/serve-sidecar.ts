@@ -33,8 +33,15 @@ export interface SidecarData {
   readonly data: unknown;
 }
 
-/** Does what is asked; `data` is what `startSidecar` was given for the thread. */
-export type Handle<Request, Reply, Data> = (request: Request, data: Data) => Reply | Promise<Reply>;
+/**
+ * Does what is asked. `data` is what `startSidecar` was given for the thread. What is told arrives
+ * as a reply does, at any time, and nothing bounds it but whoever tells.
+ */
+export type Handle<Request, Reply, Data> = (
+  request: Request,
+  data: Data,
+  tell: (news: NonNullable<Reply>) => void,
+) => Reply | Promise<Reply>;
 
 /**
  * Serves one request after the other, in the order they came. What `handle` returns goes back,
