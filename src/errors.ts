@@ -22,8 +22,12 @@ const adviceByCode = {
   STORAGE_CORRUPT: "repair",
   /** Another live process holds what was to be opened for writing. */
   ALREADY_OPEN: "repair",
+  /** Another live process writes to the queue; the message says which. */
+  WRITER_ALREADY_ACTIVE: "repair",
   /** A message is larger than the channel or log it is meant for. */
   MESSAGE_TOO_LARGE: "stop",
+  /** A payload is larger than a segment of its queue has room for. */
+  PAYLOAD_TOO_LARGE: "stop",
   /** Encoded messages do not parse; the message names the offset. */
   MESSAGE_MALFORMED: "stop",
   /** Neither next, nor duplicate, nor a gap: two streams were mixed, or a producer lies. */
@@ -40,7 +44,7 @@ const adviceByCode = {
   AMOUNT_OVERFLOW: "stop",
   /** A record of the input cannot be read; the message names where. */
   INPUT_MALFORMED: "stop",
-  /** A backup has taken over: whoever gets this writes no longer. */
+  /** Another one has taken over: whoever gets this writes no longer. */
   FENCED: "stop",
   /** Messages are missing before the next one: the error says which. */
   MESSAGES_LOST: "repair",

@@ -5,11 +5,12 @@ import zlib from "node:zlib";
 import { GaplessError } from "../errors.ts";
 import { createMemoryFile } from "../memory/huge-page-file.ts";
 import { mapFile, wholePages, type Mapping } from "../memory/mapping.ts";
+import { renewClock } from "../memory/heartbeat.ts";
 import { identifySelf } from "../memory/process-identity.ts";
 import { grantWishes, type UnmetWish } from "../memory/wishes.ts";
 import type { Channel } from "./config.ts";
 import { describeChannel, fingerprint } from "./description.ts";
-import { beat, renewClock } from "./heartbeat.ts";
+import { beat } from "./heartbeat.ts";
 import { Lane, laneBytesOf } from "./lane.ts";
 import {
   headerWord,

@@ -1,4 +1,5 @@
 /** The memory of one lane of a channel, and the positions in it. */
+import type { SleepMemory } from "../memory/sleep.ts";
 import type { Channel } from "./config.ts";
 import {
   consumerWord,
@@ -18,12 +19,6 @@ export interface RingMemory {
   readonly doubles: Float64Array;
 }
 
-/** The words that all lanes of a channel sleep on, and where they are for the kernel. */
-export interface SleepMemory {
-  readonly words: Int32Array;
-  readonly address: bigint;
-}
-
 export class Lane implements RingMemory {
   readonly channel: Channel;
   /** Which of the channel's lanes it is. */
@@ -37,6 +32,7 @@ export class Lane implements RingMemory {
   readonly mask: number;
   /** Where the ring begins in `words`. */
   readonly firstWord: number;
+  /** The words that all lanes of the channel sleep on. */
   readonly sleep: SleepMemory;
 
   constructor(channel: Channel, buffer: ArrayBuffer, index: number, address: bigint) {

@@ -1,5 +1,7 @@
 /** The producing end of one lane of a channel. */
 import { assert, GaplessError } from "../errors.ts";
+import { startBeating, stopBeating } from "../memory/heartbeat.ts";
+import { announceSleep, readWakes, sleepBlocking, sleepOn, wake } from "../memory/sleep.ts";
 import { bootMs, bootNs } from "../clock.ts";
 import {
   BACK_PRESSURED,
@@ -11,7 +13,7 @@ import {
 } from "./backpressure.ts";
 import type { Claims } from "./claims.ts";
 import { takeOver } from "./failover.ts";
-import { beat, beatNow, startBeating, stopBeating } from "./heartbeat.ts";
+import { beat, beatNow } from "./heartbeat.ts";
 import { distance, type Lane, type RingMemory } from "./lane.ts";
 import { recordLatency } from "./latency.ts";
 import {
@@ -31,15 +33,7 @@ import {
 import { giveUpOwnership, takeOwnership } from "./ownership.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { SharedClaims } from "./shared-claims.ts";
-import {
-  announceSleep,
-  producersBed,
-  readWakes,
-  sleepBlocking,
-  sleepOn,
-  wake,
-  wakeConsumers,
-} from "./sleep.ts";
+import { producersBed, wakeConsumers } from "./sleep.ts";
 import { SoloClaims } from "./solo-claims.ts";
 import { makeTopic, type Topic } from "./topics.ts";
 

@@ -1,12 +1,20 @@
 /** A consuming end of a channel. Every consumer sees every message, each at its own pace. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { GaplessError, isGaplessError } from "../errors.ts";
+import { startBeating, stopBeating } from "../memory/heartbeat.ts";
+import {
+  announceSleep,
+  readWakes,
+  sleepBlocking,
+  sleepOn,
+  wake,
+  type SleepMemory,
+} from "../memory/sleep.ts";
 import { haveFinished } from "./ending.ts";
 import { Envelope } from "./envelope.ts";
-import { startBeating, stopBeating } from "./heartbeat.ts";
-import type { Lane, SleepMemory } from "./lane.ts";
+import type { Lane } from "./lane.ts";
 import { Reader, type MessageHandler, type ReaderOptions } from "./reader.ts";
-import { announceSleep, consumersBed, readWakes, sleepBlocking, sleepOn, wake } from "./sleep.ts";
+import { consumersBed } from "./sleep.ts";
 
 /**
  *   park             sleeps at once: costs nothing while nothing comes

@@ -1,165 +1,298 @@
-/** The file of one segment: created whole, opened only where its header holds, marked durable. */
+/** The file of one segment: reserved whole, begun once, ended once. */
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { GaplessError } from "../errors.ts";
-import { createMappedFile, mapFile, syncDirectory, type Mapping } from "../memory/mapping.ts";
-import { identifySelf } from "../memory/process-identity.ts";
 import {
-  bootBytes,
-  bootOffset,
-  durableOffset,
-  headerBytes,
-  headerCrcOffset,
+  createMappedFile,
+  mapFile,
+  mapFileToRead,
+  syncDirectory,
+  type Mapping,
+} from "../memory/mapping.ts";
+import { checkHeader, writeHeader } from "./control.ts";
+import {
+  checksumKinds,
+  indexEntriesOf,
   parseSegmentFileName,
-  prevIdOffset,
   recordAlignment,
+  recordsStartOf,
+  segmentBytesMax,
+  segmentBytesMin,
   segmentFileName,
+  segmentHeaderBytes,
   segmentMagic,
-  segmentVersion,
-  versionOffset,
+  segmentOffset,
+  type ChecksumKind,
 } from "./layout.ts";
-import { memoryOf, type Memory } from "./record.ts";
-import { segmentCorrupt, storageFailed } from "./storage-errors.ts";
+import { segmentDamaged, storageFailed } from "./storage-errors.ts";
 
-export interface Segment {
-  readonly filePath: string;
-  /** Id of the last message of the segment before. */
-  readonly prevId: bigint;
-  readonly mapping: Mapping;
-  readonly memory: Memory;
+/** The bytes of a segment, as whoever reads or writes a payload in place wants them. */
+export interface SegmentMemory {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** 32-bit words, little-endian on every platform that Gapless runs on. */
+  readonly words: Int32Array;
 }
 
-/** The `prevId` of every segment in the directory, oldest first. */
-export function listSegments(directory: string): bigint[] {
-  const prevIds: bigint[] = [];
+export interface Segment extends SegmentMemory {
+  readonly filePath: string;
+  readonly number: number;
+  readonly mapping: Mapping;
+  readonly checksum: ChecksumKind;
+  readonly recordsStart: number;
+  /** Where the file ends. */
+  readonly capacity: number;
+}
+
+/** What a segment was begun with. */
+export interface Beginning {
+  readonly firstSequence: number;
+  /** Greatest time of all records before it. */
+  readonly latestNs: bigint;
+  readonly epoch: number;
+}
+
+/** What a segment has ended with. */
+export interface Ending {
+  readonly lastSequence: number;
+  /** Greatest time of all records through it. */
+  readonly latestNs: bigint;
+  /** Behind its last record. */
+  readonly end: number;
+}
+
+/** Of the queue that a segment is made for. */
+export interface SegmentPlan {
+  readonly identity: bigint;
+  readonly bytes: number;
+  readonly checksum: ChecksumKind;
+}
+
+/** The numbers of the segments in the directory, begun or reserved, in order. */
+export function listSegments(directory: string): number[] {
+  const numbers: number[] = [];
   for (const name of fs.readdirSync(directory)) {
-    const prevId = parseSegmentFileName(name);
-    if (prevId !== undefined) prevIds.push(prevId);
+    const number = parseSegmentFileName(name);
+    if (number !== undefined) numbers.push(number);
   }
-  return prevIds.sort((a, b) => (a < b ? -1 : 1));
+  return numbers.sort((left, right) => left - right);
 }
 
 /**
- * Creates an empty segment of `bytes` bytes; file and name survive power loss.
+ * Reserves a segment under its name, where there is none; file and name survive power loss.
  *
+ * @returns false where the name is taken; that file is left alone.
  * @throws GaplessError STORAGE_FULL; nothing is left behind.
  */
-export function createSegment(directory: string, prevId: bigint, bytes: number): Segment {
-  const filePath = path.join(directory, segmentFileName(prevId));
-  const foreign = (): GaplessError =>
-    segmentCorrupt(filePath, prevId, 0, "the file was not there when the queue was opened");
-  if (fs.existsSync(filePath)) throw foreign();
-  let isOurs = true;
+export function reserveSegment(directory: string, number: number, plan: SegmentPlan): boolean {
+  const filePath = path.join(directory, segmentFileName(number));
   try {
-    const initialize = (buffer: ArrayBuffer): void => writeHeader(buffer, prevId);
-    isOurs = createMappedFile(filePath, bytes, initialize, { durable: true });
-    if (!isOurs) throw foreign();
-    return openSegment(directory, prevId);
+    return createMappedFile(
+      filePath,
+      plan.bytes,
+      (buffer) => writeSegmentHeader(buffer, number, plan),
+      { durable: true },
+    );
   } catch (error) {
-    if (isOurs) fs.rmSync(filePath, { force: true });
-    throw storageFailed(`creating ${filePath}`, error);
+    throw storageFailed(`reserving ${filePath}`, error);
   }
 }
 
-/** @throws GaplessError STORAGE_CORRUPT for a file that is missing or has another header. */
-export function openSegment(directory: string, prevId: bigint): Segment {
-  const filePath = path.join(directory, segmentFileName(prevId));
+/** Writes the line that never changes; all else is zero in a segment that is only reserved. */
+export function writeSegmentHeader(buffer: ArrayBuffer, number: number, plan: SegmentPlan): void {
+  const view = new DataView(buffer);
+  view.setUint32(segmentOffset.checksum, checksumKinds.indexOf(plan.checksum), true);
+  view.setUint32(segmentOffset.number, number, true);
+  view.setUint32(segmentOffset.bytes, plan.bytes, true);
+  view.setUint32(segmentOffset.recordsStart, recordsStartOf(plan.bytes), true);
+  writeHeader(buffer, segmentMagic, plan.identity);
+}
+
+/**
+ * @throws GaplessError STORAGE_CORRUPT for a file that is cut off, damaged, of another version or
+ *   of another queue; DATA_TRIMMED where there is none
+ */
+export function openSegment(
+  directory: string,
+  number: number,
+  identity: bigint,
+  access: "read" | "write",
+): Segment {
+  const filePath = path.join(directory, segmentFileName(number));
   let mapping: Mapping;
   try {
-    mapping = mapFile(filePath, headerBytes);
+    mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, segmentHeaderBytes);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
-      throw segmentCorrupt(filePath, prevId, 0, "the file is missing");
-    }
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw segmentGone(filePath);
     throw storageFailed(`opening ${filePath}`, error);
   }
-  const segment = { filePath, prevId, mapping, memory: memoryOf(mapping.buffer) };
   try {
-    checkHeader(segment);
+    return segmentOf(mapping, filePath, number, identity);
   } catch (error) {
     mapping.unmap();
     throw error;
   }
-  return segment;
+}
+
+/** The segment in a mapping of its file. @throws GaplessError STORAGE_CORRUPT */
+export function segmentOf(
+  mapping: Mapping,
+  filePath: string,
+  number: number,
+  identity: bigint,
+): Segment {
+  const { buffer } = mapping;
+  const found = checkHeader(filePath, buffer, segmentMagic);
+  const view = new DataView(buffer);
+  const bytes = view.getUint32(segmentOffset.bytes, true);
+  const checksum = checksumKinds[view.getUint32(segmentOffset.checksum, true)];
+  const damaged = (offset: number, reason: string): GaplessError =>
+    segmentDamaged(filePath, offset, reason);
+
+  if (view.getUint32(segmentOffset.number, true) !== number) {
+    throw damaged(segmentOffset.number, "it has the number of another segment");
+  }
+  if (found !== identity) throw damaged(0, "it is of another queue");
+  if (checksum === undefined) throw damaged(segmentOffset.checksum, "no such kind of checksum");
+  if (bytes !== buffer.byteLength || bytes < segmentBytesMin || bytes > segmentBytesMax) {
+    throw damaged(segmentOffset.bytes, `it should have ${bytes} bytes, not ${buffer.byteLength}`);
+  }
+  return {
+    filePath,
+    number,
+    mapping,
+    checksum,
+    recordsStart: recordsStartOf(bytes),
+    capacity: bytes,
+    bytes: new Uint8Array(buffer),
+    view,
+    words: new Int32Array(buffer),
+  };
+}
+
+/** Begins a segment that was only reserved: from now on readers go on in it. */
+export function beginSegment(segment: Segment, beginning: Beginning): void {
+  const { view, words } = segment;
+  view.setBigUint64(segmentOffset.firstSequence, BigInt(beginning.firstSequence), true);
+  view.setBigUint64(segmentOffset.latestNs, beginning.latestNs, true);
+  view.setUint32(segmentOffset.epoch, beginning.epoch, true);
+  words[segmentOffset.begunCrc / 4] = lineCrc(segment, segmentOffset.firstSequence);
+  // SYNC segment-begun: after its first sequence; pairs with readBeginning.
+  Atomics.store(words, segmentOffset.begun / 4, 1);
+}
+
+/**
+ * What the segment was begun with; undefined where it is only reserved.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function readBeginning(segment: Segment): Beginning | undefined {
+  const { view, words, filePath } = segment;
+  // SYNC segment-begun: before its first sequence; pairs with beginSegment.
+  const begun = Atomics.load(words, segmentOffset.begun / 4);
+  if (begun === 0) return undefined;
+  const isWhole =
+    begun === 1 &&
+    words[segmentOffset.begunCrc / 4] === lineCrc(segment, segmentOffset.firstSequence);
+  if (!isWhole) {
+    throw segmentDamaged(filePath, segmentOffset.firstSequence, "the line of its beginning");
+  }
+  return {
+    firstSequence: Number(view.getBigUint64(segmentOffset.firstSequence, true)),
+    latestNs: view.getBigUint64(segmentOffset.latestNs, true),
+    epoch: view.getUint32(segmentOffset.epoch, true),
+  };
+}
+
+/** Notes what a segment has ended with, for whoever does not want to walk through it. */
+export function sealSegment(segment: Segment, ending: Ending): void {
+  const { view, words } = segment;
+  view.setBigUint64(segmentOffset.lastSequence, BigInt(ending.lastSequence), true);
+  view.setBigUint64(segmentOffset.lastNs, ending.latestNs, true);
+  view.setUint32(segmentOffset.end, ending.end, true);
+  words[segmentOffset.sealedCrc / 4] = lineCrc(segment, segmentOffset.lastSequence);
+  // SYNC segment-sealed: after the rest of its line; pairs with readEnding.
+  Atomics.store(words, segmentOffset.sealed / 4, 1);
+}
+
+/** Takes the end of a segment back that a power loss has left nothing behind. */
+export function unsealSegment({ words }: Segment): void {
+  Atomics.store(words, segmentOffset.sealed / 4, 0);
+}
+
+/**
+ * What the segment has ended with; undefined where it has not.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function readEnding(segment: Segment): Ending | undefined {
+  const { view, words, filePath, recordsStart, capacity } = segment;
+  // SYNC segment-sealed: before the rest of its line; pairs with sealSegment.
+  const sealed = Atomics.load(words, segmentOffset.sealed / 4);
+  if (sealed === 0) return undefined;
+  const end = view.getUint32(segmentOffset.end, true);
+  const isWhole =
+    sealed === 1 &&
+    words[segmentOffset.sealedCrc / 4] === lineCrc(segment, segmentOffset.lastSequence) &&
+    end >= recordsStart &&
+    end <= capacity;
+  if (!isWhole) throw segmentDamaged(filePath, segmentOffset.lastSequence, "the line of its end");
+  return {
+    lastSequence: Number(view.getBigUint64(segmentOffset.lastSequence, true)),
+    latestNs: view.getBigUint64(segmentOffset.lastNs, true),
+    end,
+  };
+}
+
+/**
+ * Offset below which every record is known to be durable.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function durableEnd({ filePath, view, recordsStart, capacity }: Segment): number {
+  const durable = view.getUint32(segmentOffset.durable, true);
+  if (durable === 0) return recordsStart;
+  if (durable < recordsStart || durable > capacity || durable % recordAlignment !== 0) {
+    throw segmentDamaged(filePath, segmentOffset.durable, `${durable} cannot be what is durable`);
+  }
+  return durable;
+}
+
+/** To be called once everything below `end` is durable, and not before. */
+export function markDurable({ words }: Segment, end: number): void {
+  Atomics.store(words, segmentOffset.durable / 4, end);
+}
+
+/** How many entries of the index there are; more than there is room for would be damage. */
+export function indexedOf({ words, capacity }: Segment): number {
+  const count = Atomics.load(words, segmentOffset.indexed / 4);
+  return count >= 0 && count <= indexEntriesOf(capacity) ? count : 0;
 }
 
 /** Removes the file; whether that survives power loss is up to the next `syncDirectory`. */
-export function removeSegment(directory: string, prevId: bigint): void {
-  fs.rmSync(path.join(directory, segmentFileName(prevId)), { force: true });
+export function removeSegment(directory: string, number: number): void {
+  fs.rmSync(path.join(directory, segmentFileName(number)), { force: true });
 }
 
-/** Removes what a process left that was killed while it created a segment. */
+/** Removes what a process left that was killed while it reserved a segment. */
 export function removeUnfinishedSegments(directory: string): void {
   const unfinished = fs
     .readdirSync(directory)
-    .filter((name) => /^\d{20}\.log\..*\.tmp$/.test(name));
+    .filter((name) => /^(\d{10}\.segment|queue\.control)\..*\.tmp$/.test(name));
   for (const name of unfinished) fs.rmSync(path.join(directory, name), { force: true });
   if (unfinished.length > 0) syncDirectory(directory);
 }
 
-/** Offset below which every record is known to be durable. */
-export function durableBytes(segment: Segment): number {
-  return segment.memory.view.getUint32(durableOffset, true);
+const lineCrcBytes = 20;
+
+function lineCrc({ bytes }: Segment, offset: number): number {
+  return crc32(bytes.subarray(offset, offset + lineCrcBytes)) | 0;
 }
 
-/** To be called once the records below `offset` are durable, and not before. */
-export function markDurable(segment: Segment, offset: number): void {
-  segment.memory.view.setUint32(durableOffset, offset, true);
-}
-
-/** Whether the last writer lived in this boot: then nothing that it stored has been lost. */
-export function isOfThisBoot(segment: Segment): boolean {
-  return Buffer.from(segment.mapping.buffer, bootOffset, bootBytes).equals(thisBoot());
-}
-
-/** To be called once nothing is left that only a power loss can leave. */
-export function stampBoot(segment: Segment): void {
-  segment.memory.bytes.set(thisBoot(), bootOffset);
-}
-
-function thisBoot(): Buffer {
-  return Buffer.from(identifySelf().bootId, "hex");
-}
-
-function writeHeader(buffer: ArrayBuffer, prevId: bigint): void {
-  const bytes = new Uint8Array(buffer);
-  const view = new DataView(buffer);
-  bytes.set(segmentMagic, 0);
-  view.setUint32(versionOffset, segmentVersion, true);
-  view.setBigUint64(prevIdOffset, prevId, true);
-  view.setUint32(headerCrcOffset, crc32(bytes.subarray(0, headerCrcOffset)), true);
-  view.setUint32(durableOffset, headerBytes, true);
-  bytes.set(thisBoot(), bootOffset);
-}
-
-function checkHeader(segment: Segment): void {
-  const { filePath, prevId } = segment;
-  const { bytes, view, capacity } = segment.memory;
-  const corrupt = (offset: number, reason: string): GaplessError =>
-    segmentCorrupt(filePath, prevId, offset, reason);
-
-  if (!segmentMagic.every((byte, index) => bytes[index] === byte)) {
-    throw corrupt(0, "it does not begin with GAPLESSQ");
-  }
-  const version = view.getUint32(versionOffset, true);
-  const crc = crc32(bytes.subarray(0, headerCrcOffset));
-  if (crc !== view.getUint32(headerCrcOffset, true)) {
-    throw corrupt(headerCrcOffset, "the CRC of the header is wrong");
-  }
-  if (version !== segmentVersion) {
-    throw new GaplessError(
-      "STORAGE_CORRUPT",
-      `${filePath} has another format: version=${version}, this release reads ` +
-        `version=${segmentVersion}. Open it with the release that wrote it.`,
-    );
-  }
-  const prevIdFound = view.getBigUint64(prevIdOffset, true);
-  if (prevIdFound !== prevId) {
-    throw corrupt(prevIdOffset, `prevId=${prevIdFound.toString()} does not belong to its name`);
-  }
-  const durable = durableBytes(segment);
-  if (durable < headerBytes || durable > capacity || durable % recordAlignment !== 0) {
-    throw corrupt(durableOffset, `records were durable through ${durable}, the file ends before`);
-  }
+function segmentGone(filePath: string): GaplessError {
+  return new GaplessError(
+    "DATA_TRIMMED",
+    `${filePath} is not there any more: its records were deleted, or it was moved away.`,
+  );
 }

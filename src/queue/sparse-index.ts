@@ -1,55 +1,106 @@
 /**
- * Where some of the records of a segment end: in memory only, one entry in 64 KiB, filled by
- * whoever walks past. A walk to any id then starts at most that far before it.
+ * The sparse index of a segment: a walk to any sequence or time starts 64 KiB before it at most.
+ *
+ * The writer adds to it as it comes past, and nobody trusts it: an entry that does not hold, or
+ * whose record does not, is passed over for the one before it, and the walk is longer.
  */
-import { assert } from "../errors.ts";
+import { crc32 } from "node:zlib";
+import {
+  indexEntryBytes,
+  indexOffset,
+  recordHeaderBytes,
+  recordOffset,
+  segmentHeaderBytes,
+  segmentOffset,
+} from "./layout.ts";
+import { sequenceAt } from "./record.ts";
+import { indexedOf, type Beginning, type Segment } from "./segment.ts";
 
-const strideBytes = 64 * 1024;
-
+/** A record, and what is known of those before it. */
 export interface Place {
-  /** Where the record with the id `lastId` ends. */
   readonly offset: number;
-  readonly lastId: bigint;
+  readonly sequence: number;
+  /** No record before it has a greater time; the greatest has this one, where `isExact`. */
+  readonly latestNs: bigint;
 }
 
-export class SparseIndex {
-  readonly #ids: bigint[];
-  readonly #places: Place[];
-  /** Nothing before this offset is worth another entry. */
-  #offsetNext: number;
-
-  /** `start` is where the first record begins, with the id that it follows. */
-  constructor(start: Place) {
-    this.#ids = [start.lastId];
-    this.#places = [start];
-    this.#offsetNext = start.offset + strideBytes;
-  }
-
-  /** Tells of a place that a walk has come to. */
-  note(place: Place): void {
-    if (place.offset < this.#offsetNext) return;
-    this.#ids.push(place.lastId);
-    this.#places.push({ offset: place.offset, lastId: place.lastId });
-    this.#offsetNext = place.offset + strideBytes;
-  }
-
-  /** The nearest known place from which a walk comes past the first id that is at least `id`. */
-  before(id: bigint): Place {
-    const place = this.#places[Math.max(countBelow(this.#ids, id) - 1, 0)];
-    assert(place !== undefined, "an index without its first entry");
-    return place;
-  }
+/** Adds an entry: the caller knows that one is due, and is the writer. */
+export function addEntry(segment: Segment, count: number, latestNs: bigint, offset: number): void {
+  const { view, words, bytes } = segment;
+  const number = indexedOf(segment);
+  const at = segmentHeaderBytes + number * indexEntryBytes;
+  view.setUint32(at + indexOffset.record, offset, true);
+  view.setUint32(at + indexOffset.count, count, true);
+  view.setBigUint64(at + indexOffset.latestNs, latestNs, true);
+  view.setUint32(at + indexOffset.crc, crc32(bytes.subarray(at, at + indexOffset.crc)), true);
+  // SYNC index-entry: after the entry; pairs with the load in indexedOf.
+  Atomics.store(words, segmentOffset.indexed / 4, number + 1);
 }
 
-/** How many of the ascending `ids` are smaller than `id`. */
-export function countBelow(ids: readonly bigint[], id: bigint): number {
+/** Forgets what the index says of records at or behind `end`. */
+export function cutIndex(segment: Segment, end: number): void {
+  let count = indexedOf(segment);
+  while (count > 0 && (offsetOf(segment, count - 1) ?? end) >= end) count--;
+  Atomics.store(segment.words, segmentOffset.indexed / 4, count);
+}
+
+/** The nearest place that the index knows at or before `sequence`. */
+export function placeBefore(segment: Segment, beginning: Beginning, sequence: number): Place {
+  return lastPlace(segment, beginning, (place) => place.sequence <= sequence);
+}
+
+/** The nearest place that the index knows at or before `offset`. */
+export function placeBeforeOffset(segment: Segment, beginning: Beginning, offset: number): Place {
+  return lastPlace(segment, beginning, (place) => place.offset <= offset);
+}
+
+/** The last place that the index knows with no record before it whose time is `timestampNs`. */
+export function placeBeforeTime(
+  segment: Segment,
+  beginning: Beginning,
+  timestampNs: bigint,
+): Place {
+  return lastPlace(segment, beginning, (place) => place.latestNs < timestampNs);
+}
+
+/** The last entry that holds and is `isBefore`, by bisection; the start of the segment if none. */
+function lastPlace(
+  segment: Segment,
+  beginning: Beginning,
+  isBefore: (place: Place) => boolean,
+): Place {
   let low = 0;
-  let high = ids.length;
-  // Everything before `low` is smaller, nothing from `high` on is.
+  let high = indexedOf(segment);
+  let found: Place | undefined;
+  // What is before `low` is before, what is from `high` on is not, or does not hold.
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((ids[middle] ?? id) < id) low = middle + 1;
-    else high = middle;
+    const place = entryAt(segment, beginning, middle);
+    if (place !== undefined && isBefore(place)) {
+      found = place;
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
   }
-  return low;
+  const { firstSequence, latestNs } = beginning;
+  return found ?? { offset: segment.recordsStart, sequence: firstSequence, latestNs };
+}
+
+function offsetOf({ view }: Segment, number: number): number | undefined {
+  const at = segmentHeaderBytes + number * indexEntryBytes;
+  return view.getUint32(at + indexOffset.record, true);
+}
+
+function entryAt(segment: Segment, beginning: Beginning, number: number): Place | undefined {
+  const { view, words, bytes, recordsStart, capacity } = segment;
+  const at = segmentHeaderBytes + number * indexEntryBytes;
+  const crc = crc32(bytes.subarray(at, at + indexOffset.crc));
+  if (crc !== view.getUint32(at + indexOffset.crc, true)) return undefined;
+  const offset = view.getUint32(at + indexOffset.record, true);
+  const sequence = beginning.firstSequence + view.getUint32(at + indexOffset.count, true);
+  if (offset <= recordsStart || offset + recordHeaderBytes > capacity) return undefined;
+  const length = Atomics.load(words, (offset + recordOffset.length) >>> 2);
+  if (length < recordHeaderBytes || sequenceAt(segment, offset) !== sequence) return undefined;
+  return { offset, sequence, latestNs: view.getBigUint64(at + indexOffset.latestNs, true) };
 }

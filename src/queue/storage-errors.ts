@@ -3,19 +3,13 @@ import { describeError, GaplessError } from "../errors.ts";
 
 const noSpace = new Set(["ENOSPC", "EDQUOT"]);
 
-/** Damage at `offset` of a segment that begins behind `prevId`. */
-export function segmentCorrupt(
-  filePath: string,
-  prevId: bigint,
-  offset: number,
-  reason: string,
-): GaplessError {
+/** Damage at `offset` of a segment. */
+export function segmentDamaged(filePath: string, offset: number, reason: string): GaplessError {
   return new GaplessError(
     "STORAGE_CORRUPT",
     `${filePath} is damaged: offset=${offset}, ${reason}. Restore the file from a copy. Without ` +
-      "one, move it and every later .log file of its directory away (keep them): the queue then " +
-      `ends with id=${prevId.toString()}, and what came after it has to be appended again by the ` +
-      "stage before.",
+      "one, see with gapless queue verify what is left; a subscriber goes on behind the damage " +
+      "with skip(), which is recorded as a loss.",
   );
 }
 

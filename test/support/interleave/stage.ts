@@ -126,7 +126,7 @@ export class Stage {
     const require = (specifier: string): object => {
       const known = loaded.get(specifier);
       if (known !== undefined) return known;
-      const code = modules.get(specifier.replace("./", ""));
+      const code = modules.get(specifier.replace(/^\.\//, ""));
       if (code === undefined) throw new Error(`no stand-in for ${specifier}`);
       const exports = {};
       loaded.set(specifier, exports);
@@ -209,18 +209,16 @@ export class Stage {
       "./heartbeat.ts": {
         beat: () => undefined,
         beatNow: () => undefined,
-        renewClock: () => undefined,
-        startBeating: () => undefined,
-        stopBeating: () => undefined,
         silenceMs: () => (this.isImpatient ? Infinity : 0),
         isLost: (words: Int32Array, base: number) => this.isLost(words, base),
       },
+      "../memory/heartbeat.ts": { startBeating: () => undefined, stopBeating: () => undefined },
       "./events.ts": { announceBusEvent: () => undefined, placeOf: () => ({}) },
       "../memory/process-identity.ts": {
         identifySelf: identity,
         isAlive: ({ pid }: { pid: number }) => this.isAlive(pid),
       },
-      "../memory/futex.ts": this.futexes(),
+      "./futex.ts": this.futexes(),
       "node:fs": {
         readFileSync: (file: string) => {
           const pid = Number(file.split("/")[2]);

@@ -44,6 +44,7 @@ export const ringModules = [
   "solo-claims.ts",
   "subscriber.ts",
   "window.ts",
+  "../memory/sleep.ts",
 ] as const;
 
 const folder = path.resolve(import.meta.dirname, "../../../src/bus");
@@ -88,14 +89,13 @@ export function transformRing(edits: readonly SourceEdit[], isFine: boolean): Tr
   };
   // What other folders export is no part of the ring.
   host.resolveModuleNameLiterals = (literals, containing) =>
-    literals.map(({ text }) => ({
-      resolvedModule: text.startsWith("./")
-        ? {
-            resolvedFileName: path.resolve(path.dirname(containing), text),
-            extension: ts.Extension.Ts,
-          }
-        : undefined,
-    }));
+    literals.map(({ text }) => {
+      const resolvedFileName = path.resolve(path.dirname(containing), text);
+      const isOfRing = path.dirname(resolvedFileName) === folder || sources.has(resolvedFileName);
+      return {
+        resolvedModule: isOfRing ? { resolvedFileName, extension: ts.Extension.Ts } : undefined,
+      };
+    });
   const program = ts.createProgram([...sources.keys()], options, host);
   const painter = new Painter(program, isFine);
   const files = [...sources.keys()].map((file) => {
@@ -108,7 +108,7 @@ export function transformRing(edits: readonly SourceEdit[], isFine: boolean): Tr
   const modules = new Map(
     files.map((file) => {
       const text = new Rewriter(file, painter, places).rewrite();
-      return [path.basename(file.fileName), transpile(text)];
+      return [path.relative(folder, file.fileName), transpile(text)];
     }),
   );
   return { modules, places };
@@ -304,7 +304,7 @@ class Rewriter {
 
   private placeOf(node: ts.Node): number {
     const { line } = this.file.getLineAndCharacterOfPosition(node.getStart());
-    this.places.push(`${path.basename(this.file.fileName)}:${line + 1}`);
+    this.places.push(`${path.relative(folder, this.file.fileName)}:${line + 1}`);
     return this.places.length - 1;
   }
 

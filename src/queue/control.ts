@@ -1,0 +1,188 @@
+/** The control file: whose queue it is, who writes, how far it has come, and who sleeps. */
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { crc32 } from "node:zlib";
+import { GaplessError } from "../errors.ts";
+import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
+import { identifySelf, isAlive, type ProcessIdentity } from "../memory/process-identity.ts";
+import type { Bed, SleepMemory } from "../memory/sleep.ts";
+import {
+  controlBytes,
+  controlMagic,
+  controlOffset,
+  formatVersion,
+  headerOffset,
+  positionSalt,
+} from "./layout.ts";
+import { storageFailed } from "./storage-errors.ts";
+
+export const controlFileName = "queue.control";
+
+/** What all who sleep for a record sleep on. */
+export const readersBed: Bed = {
+  asleep: controlOffset.asleep / 4,
+  wakes: controlOffset.wakes / 4,
+};
+
+const bootIdBytes = 16;
+
+export interface Control extends SleepMemory {
+  readonly filePath: string;
+  readonly mapping: Mapping;
+  readonly words: Int32Array;
+  readonly doubles: Float64Array;
+  /** Random, the same in all files of the queue. */
+  readonly identity: bigint;
+}
+
+/** How far the writer has come. */
+export interface Position {
+  readonly segment: number;
+  /** Behind the newest record of the segment. */
+  readonly end: number;
+  readonly sequence: number;
+}
+
+/** Makes the control file where there is none; file and name survive power loss. */
+export function createControl(directory: string, identity: bigint): void {
+  createMappedFile(
+    path.join(directory, controlFileName),
+    controlBytes,
+    (buffer) => writeHeader(buffer, controlMagic, identity),
+    { durable: true },
+  );
+}
+
+/**
+ * @throws GaplessError STORAGE_CORRUPT for a file that is cut off, damaged or of another version;
+ *   DATA_NOT_YET_AVAILABLE where there is none yet
+ */
+export function openControl(directory: string, access: "read" | "write"): Control {
+  const filePath = path.join(directory, controlFileName);
+  let mapping: Mapping;
+  try {
+    mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, controlBytes);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw noQueue(directory);
+    throw storageFailed(`opening ${filePath}`, error);
+  }
+  try {
+    const identity = checkHeader(filePath, mapping.buffer, controlMagic);
+    return {
+      filePath,
+      mapping,
+      words: new Int32Array(mapping.buffer),
+      doubles: new Float64Array(mapping.buffer),
+      address: mapping.address,
+      identity,
+    };
+  } catch (error) {
+    mapping.unmap();
+    throw error;
+  }
+}
+
+/** Whether a queue has been made in the directory. */
+export function isQueue(directory: string): boolean {
+  return fs.existsSync(path.join(directory, controlFileName));
+}
+
+export function newIdentity(): bigint {
+  return randomBytes(8).readBigUInt64LE();
+}
+
+/** Writes the first line of a file of a queue; what else is in it has to be there already. */
+export function writeHeader(buffer: ArrayBuffer, magic: string, identity: bigint): void {
+  const view = new DataView(buffer);
+  new TextEncoder().encodeInto(magic, new Uint8Array(buffer));
+  view.setUint32(headerOffset.version, formatVersion, true);
+  view.setBigUint64(headerOffset.identity, identity, true);
+  view.setUint32(headerOffset.crc, headerCrc(buffer), true);
+}
+
+/**
+ * Returns the identity in the first line of a file of a queue.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function checkHeader(filePath: string, buffer: ArrayBuffer, magic: string): bigint {
+  const view = new DataView(buffer);
+  const damaged = (reason: string): GaplessError =>
+    new GaplessError(
+      "STORAGE_CORRUPT",
+      `${filePath} is damaged: ${reason}. Restore it from a copy, or make it anew from the ` +
+        "segments with: gapless queue repair",
+    );
+  if (Buffer.from(buffer, 0, magic.length).toString("latin1") !== magic) {
+    throw damaged(`it does not begin with ${magic}`);
+  }
+  if (headerCrc(buffer) !== view.getUint32(headerOffset.crc, true)) {
+    throw damaged("the CRC of the header is wrong");
+  }
+  const version = view.getUint32(headerOffset.version, true);
+  if (version !== formatVersion) {
+    throw new GaplessError(
+      "STORAGE_CORRUPT",
+      `${filePath} has another format: version=${version}, this release reads ` +
+        `version=${formatVersion}. Open it with the release that wrote it.`,
+    );
+  }
+  return view.getBigUint64(headerOffset.identity, true);
+}
+
+function headerCrc(buffer: ArrayBuffer): number {
+  return crc32(new Uint8Array(buffer, 0, headerOffset.crc));
+}
+
+/** Where the writer has come to; undefined where it was interrupted while it noted that. */
+export function readPosition({ words, doubles }: Control): Position | undefined {
+  const segment = words[controlOffset.segment / 4] ?? 0;
+  const end = words[controlOffset.end / 4] ?? 0;
+  const sequence = doubles[controlOffset.sequence / 8] ?? 0;
+  const check = words[controlOffset.positionCheck / 4] ?? 0;
+  return check === positionCheckOf(segment, end, sequence) && segment > 0
+    ? { segment, end, sequence }
+    : undefined;
+}
+
+/** Exclusive or of a position, with the low 32 bits of its sequence. */
+export function positionCheckOf(segment: number, end: number, sequence: number): number {
+  return segment ^ end ^ sequence ^ positionSalt;
+}
+
+/** Makes this process the writer, with an epoch of its own. It has the lock already. */
+export function enterWriter({ mapping, words, doubles }: Control, epoch: number): void {
+  const { pid, startTicks, bootId } = identifySelf();
+  words[controlOffset.pid / 4] = pid;
+  doubles[controlOffset.startTicks / 8] = startTicks;
+  Buffer.from(mapping.buffer, controlOffset.boot, bootIdBytes).write(bootId, "hex");
+  Atomics.store(words, controlOffset.epoch / 4, epoch);
+  Atomics.store(words, controlOffset.open / 4, 1);
+}
+
+/** The process that writes, or that wrote last. */
+export function writerOf({ mapping, words, doubles }: Control): ProcessIdentity {
+  return {
+    pid: Atomics.load(words, controlOffset.pid / 4),
+    startTicks: doubles[controlOffset.startTicks / 8] ?? 0,
+    bootId: Buffer.from(mapping.buffer, controlOffset.boot, bootIdBytes).toString("hex"),
+  };
+}
+
+/** Whether the last writer lived in this boot: then nothing that it stored has been lost. */
+export function isOfThisBoot(control: Control): boolean {
+  return writerOf(control).bootId === identifySelf().bootId;
+}
+
+/** Whether a writer has the queue open, and lives. Reads /proc: for slow paths. */
+export function hasLiveWriter(control: Control): boolean {
+  return Atomics.load(control.words, controlOffset.open / 4) === 1 && isAlive(writerOf(control));
+}
+
+function noQueue(directory: string): GaplessError {
+  return new GaplessError(
+    "DATA_NOT_YET_AVAILABLE",
+    `There is no queue in ${directory} yet: its publisher makes it.`,
+  );
+}

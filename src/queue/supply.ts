@@ -1,0 +1,81 @@
+/**
+ * Where the next segment comes from. A supply makes it ahead of time, so that the writer finds it
+ * ready; what it has not made, the writer makes itself.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { GaplessError, isGaplessError } from "../errors.ts";
+import { syncDirectory } from "../memory/mapping.ts";
+import { segmentFileName, segmentOffset } from "./layout.ts";
+import { openSegment, reserveSegment, type Segment, type SegmentPlan } from "./segment.ts";
+
+export interface SegmentSupply {
+  /** Says that the segment is going to be needed. Never waits. */
+  wish(number: number): void;
+  /** The segment, reserved and mapped, if it has been made by now. Never waits. */
+  take(number: number): Segment | undefined;
+  /** Gives the memory of a segment back that is not written any more. Never waits. */
+  giveBack(segment: Segment): void;
+  close(): void;
+}
+
+/** One that makes nothing ahead of time. */
+export const noSupply: SegmentSupply = {
+  wish: () => undefined,
+  take: () => undefined,
+  giveBack: ({ mapping }) => mapping.unmap(),
+  close: () => undefined,
+};
+
+/**
+ * A segment to begin: one that somebody has reserved, if it is as planned, else a new one.
+ *
+ * @throws GaplessError STORAGE_FULL, after which it may be tried again; FENCED where somebody else
+ *   has begun it
+ */
+export function obtainSegment(directory: string, number: number, plan: SegmentPlan): Segment {
+  if (!reserveSegment(directory, number, plan)) {
+    const reserved = openReserved(directory, number, plan.identity);
+    if (reserved !== undefined && isAsPlanned(reserved, plan)) return reserved;
+    reserved?.mapping.unmap();
+    fs.rmSync(path.join(directory, segmentFileName(number)), { force: true });
+    syncDirectory(directory);
+    reserveSegment(directory, number, plan);
+  }
+  const segment = openSegment(directory, number, plan.identity, "write");
+  if (isAsPlanned(segment, plan)) return segment;
+  segment.mapping.unmap();
+  throw begunByAnother(segment.filePath);
+}
+
+/** Whether it can be begun, and is of the size and kind that is wanted. */
+export function isAsPlanned(segment: Segment, plan: SegmentPlan): boolean {
+  const { words, recordsStart } = segment;
+  return (
+    segment.capacity === plan.bytes &&
+    segment.checksum === plan.checksum &&
+    words[segmentOffset.begun / 4] === 0 &&
+    words[recordsStart / 4] === 0
+  );
+}
+
+/** undefined where it is damaged: nobody has written into it yet. */
+function openReserved(directory: string, number: number, identity: bigint): Segment | undefined {
+  let segment: Segment;
+  try {
+    segment = openSegment(directory, number, identity, "write");
+  } catch (error) {
+    if (isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) return undefined;
+    throw error;
+  }
+  if (segment.words[segmentOffset.begun / 4] === 0) return segment;
+  segment.mapping.unmap();
+  throw begunByAnother(segment.filePath);
+}
+
+function begunByAnother(filePath: string): GaplessError {
+  return new GaplessError(
+    "FENCED",
+    `${filePath} was begun by another writer, which has taken over the queue.`,
+  );
+}
