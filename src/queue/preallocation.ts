@@ -62,13 +62,14 @@ export function preallocate(
   directory: string,
   plan: SegmentPlan,
   options: PreallocationOptions = {},
-): SegmentSupply {
+): Preallocation {
   const fitting = Math.floor(readyBytes / plan.bytes);
   const ahead = options.ahead ?? Math.min(Math.max(fitting, 1), aheadMax);
   return new Preallocation(directory, plan, ahead);
 }
 
-class Preallocation implements SegmentSupply {
+/** The segments of one publisher. Made by `preallocate`. */
+export class Preallocation implements SegmentSupply {
   private readonly id = supplyNumber++;
   private readonly directory: string;
   private readonly plan: SegmentPlan;
@@ -88,6 +89,12 @@ class Preallocation implements SegmentSupply {
     hearReplies();
     Atomics.store(this.wanted, 0, first);
     for (let number = first; number < first + this.ahead; number++) this.ask(number);
+  }
+
+  /** Whether the segment has been made and can be taken. */
+  has(number: number): boolean {
+    hearReplies();
+    return this.made.has(number);
   }
 
   take(number: number): Segment | undefined {
