@@ -11,6 +11,7 @@
  * it, and the other adopts it.
  */
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { describeError } from "../errors.ts";
 import { adoptMapping, unmapMemory, type MappedMemory } from "../memory/mapping.ts";
 import { segmentFileName } from "./layout.ts";
@@ -50,6 +51,7 @@ export interface PreallocationReply {
 const requestsMax = 4096;
 const readyBytes = 64 * 1024 * 1024;
 const aheadMax = 4;
+const closeLookMs = 1;
 /** Greater than the number of any segment. */
 const nothingWanted = 0x7fff_ffff;
 
@@ -111,10 +113,15 @@ export class Preallocation implements SegmentSupply {
     if (memory !== undefined) giveBackMemory(memory);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     Atomics.store(this.wanted, 0, nothingWanted);
-    supplies.delete(this.id);
     this.forgetBelow(nothingWanted);
+    // With a timer, because the thread keeps nobody from ending.
+    while (this.asked.size > 0) {
+      await pause(closeLookMs);
+      hearReplies();
+    }
+    supplies.delete(this.id);
   }
 
   /** Takes in what the thread has made, or could not make. */
@@ -168,6 +175,7 @@ function hearReplies(): void {
 function hear(reply: PreallocationReply): void {
   const supply = supplies.get(reply.supply);
   if (supply !== undefined) supply.receive(reply);
+  // Its thread was given up, and has answered in the end.
   else if (reply.memory !== undefined) giveBackMemory(reply.memory);
 }
 
