@@ -121,8 +121,28 @@ test("segments that were passed are dropped, and their memory is given back", as
   await until("the others are unmapped", () =>
     [1, 2].every((number) => mappingsOf(fileOf(directory, number)) === 0),
   );
-  supply.close();
+  await supply.close();
   assert.equal(mappingsOf(fileOf(directory, 3)), 1, "it was taken, and is not the supply's");
+});
+
+test("once a supply is closed, nothing more appears in its directory", async (t) => {
+  const directory = makeDirectory(t);
+  for (let round = 0; round < 20; round++) {
+    const supply = supplyFor(t, directory, { ahead: 4 });
+    supply.wish(1 + round * 4);
+    if (round % 2 === 0) await pause(round / 5);
+    await supply.close();
+    const names = fs.readdirSync(directory);
+    assert.deepEqual(
+      names.filter((name) => name.endsWith(".tmp")),
+      [],
+    );
+    await pause(5);
+    assert.deepEqual(fs.readdirSync(directory), names, `round=${round}`);
+    await until("all is unmapped", () =>
+      names.every((name) => mappingsOf(path.join(directory, name)) === 0),
+    );
+  }
 });
 
 test("a segment that is there is adopted, not made anew", async (t) => {
