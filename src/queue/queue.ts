@@ -11,3 +11,6 @@ export { BACK_PRESSURED, Publisher, type Entry } from "./publisher.ts";
 export type { Receipt } from "./durable.ts";
 export type { SegmentMemory } from "./segment.ts";
 export type { ChecksumKind } from "./layout.ts";
+export type { FanInHandler } from "./confluence.ts";
+export { FanInReader, openFanIn, type FanInMessage, type FanInOptions } from "./fan-in.ts";
+export type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
