@@ -61,7 +61,7 @@ export class Cursor {
   look(verify: boolean): Found {
     const { segment, offset } = this;
     const { words, capacity } = segment;
-    if (offset + recordHeaderBytes > capacity) return lookAtRest(segment, offset);
+    if (offset === capacity) return "end";
     // SYNC record-complete: before anything of the record is read; pairs with Publisher.commit.
     const length = Atomics.load(words, offset >>> 2);
     if (length === 0) return "nothing";
@@ -86,12 +86,4 @@ export class Cursor {
   get epochHere(): number {
     return this.segment.words[(this.offset >>> 2) + recordWord.epoch] ?? 0;
   }
-}
-
-/** At `offset` no record has room any more: the segment has ended there, or is about to. */
-function lookAtRest({ words, capacity }: Segment, offset: number): Found {
-  if (offset === capacity) return "end";
-  const word = Atomics.load(words, offset >>> 2);
-  if (word === 0) return "nothing";
-  return word === endMark ? "end" : "damage";
 }

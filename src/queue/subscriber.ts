@@ -2,10 +2,12 @@
 import path from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { assert, GaplessError } from "../errors.ts";
+import type { AwaitedWord } from "../memory/futex.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { announceSleep, readWakes, sleepBlocking, sleepOn, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
+import type { FanInSource } from "./fan-in-source.ts";
 import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
@@ -81,11 +83,13 @@ export function openSubscriber(
   }
 }
 
-export class Subscriber {
+export class Subscriber implements FanInSource {
   readonly directory: string;
   readonly name: string;
   /** What goes with the message that the handler has been given, or that was peeked at. */
   readonly envelope: Envelope;
+  /** As `FanInSource.sleep`. */
+  readonly sleep: AwaitedWord;
 
   private readonly queue: QueueFiles;
   private readonly control: Control;
@@ -103,6 +107,9 @@ export class Subscriber {
     this.control = queue.control;
     this.file = file;
     this.options = options;
+    const { words, address } = queue.control;
+    const { wakes: index } = readersBed;
+    this.sleep = { words, index, address: address + BigInt(index * 4), expected: 0 };
     const { start, spot } = this.findStart();
     this.reading = new Reading(queue, spot, options);
     this.envelope = this.reading.envelope;
@@ -165,7 +172,7 @@ export class Subscriber {
     const isThere = this.peek();
     const message = isThere ? this.copy() : undefined;
     if (isThere) this.take();
-    this.noteStep(this.position - (isThere ? 1 : 0));
+    else this.noteStep(this.position);
     return message;
   }
 
@@ -226,9 +233,12 @@ export class Subscriber {
    */
   seekSequence(sequence: number): void {
     this.checkOpen();
+    if (!Number.isSafeInteger(sequence)) {
+      throw new GaplessError("CONFIG_INVALID", `sequence=${sequence}: expected a whole number.`);
+    }
     const newest = newestSpot(this.queue);
     newest.segment.mapping.unmap();
-    if (!(sequence <= newest.sequence)) {
+    if (sequence > newest.sequence) {
       throw new GaplessError(
         "DATA_NOT_YET_AVAILABLE",
         `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ` +
@@ -331,6 +341,13 @@ export class Subscriber {
   /** Takes the message that was peeked at. */
   take(): void {
     this.reading.take();
+    this.noteStep(this.position - 1);
+  }
+
+  /** As `FanInSource.prepareToSleep`. */
+  prepareToSleep(): boolean {
+    this.sleep.expected = readWakes(this.control, readersBed);
+    return this.mayFallAsleep();
   }
 
   /** Lets another one read as this name. A wait under way returns. Idempotent. */
