@@ -41,6 +41,7 @@ export function nowhere(number: number): Segment {
       sync: () => Promise.resolve(),
       syncBlocking: () => undefined,
       unmap: () => undefined,
+      handOver: () => undefined,
     },
     checksum: "none",
     recordsStart: 0,
