@@ -8,7 +8,6 @@
  *
  * What a queue does not know, a journal checks: that each message follows the one before it.
  */
-import path from "node:path";
 import { follow } from "../chain.ts";
 import { assert, GaplessError } from "../errors.ts";
 import { encodedBytes, encodeMessage, isBatch, type Batch, type Message } from "../message.ts";
@@ -94,7 +93,7 @@ const segmentBytesDefault = 64 * 1024 * 1024;
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
   const { directory, segmentBytes = segmentBytesDefault, ...others } = options;
-  const publisher = openPublisher(path.resolve(directory), { ...others, segmentBytes });
+  const publisher = openPublisher(directory, { ...others, segmentBytes });
   let reader: JournalReader | undefined;
   try {
     await publisher.flush();
@@ -104,7 +103,8 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     return new QueueJournal(publisher, reader, newest, segmentBytes);
   } catch (error) {
     reader?.close();
-    await publisher.close();
+    // What went wrong first is what is told.
+    await publisher.close().catch(() => undefined);
     throw error;
   }
 }
@@ -213,14 +213,13 @@ class QueueJournal implements Journal {
 
   /** Where the messages end that fit into one segment, from `from` on: behind one at least. */
   private endOfPart(messages: readonly Message[], from: number): number {
-    let space = recordHeaderBytes + this.messageBytesMax;
-    let to = from;
-    for (const message of messages.values().drop(from)) {
-      space -= spaceOf(recordHeaderBytes + encodedBytes(message));
-      if (space < 0) break;
-      to++;
+    let room = recordHeaderBytes + this.messageBytesMax;
+    for (let to = from; ; to++) {
+      const message = messages[to];
+      if (message === undefined) return to;
+      room -= spaceOf(recordHeaderBytes + encodedBytes(message));
+      if (room < 0) return to;
     }
-    return to;
   }
 
   /** Appends what fits into a segment. */
