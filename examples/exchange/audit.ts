@@ -60,14 +60,14 @@ const audit: Audit = async (context) => {
       holds: fedThrough <= matching.orders && matching.orders <= fedAtMost,
     },
     {
-      label: "trades journalled",
-      value: format(matching.journalled),
-      holds: matching.expected === matching.journalled,
-    },
-    {
       label: "trades published",
       value: format(matching.published),
       holds: matching.expected === matching.published,
+    },
+    {
+      label: "journalled",
+      value: format(matching.journalled),
+      holds: matching.expected === matching.journalled,
     },
     {
       label: "settled",
