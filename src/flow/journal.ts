@@ -21,7 +21,10 @@ import {
 import type { Archive, Bounds } from "./endpoints.ts";
 import { JournalReader, journalRecordType, type Known } from "./journal-reader.ts";
 
-export interface JournalOptions extends Pick<PublisherOptions, "checksum" | "preallocate"> {
+export interface JournalOptions extends Pick<
+  PublisherOptions,
+  "checksum" | "preallocate" | "onCut"
+> {
   /** Where the queue is. Made, with its parents, where it does not exist. */
   readonly directory: string;
   /**
