@@ -6,15 +6,8 @@ import fc from "fast-check";
 import { followJournal } from "../../../src/flow/journal-follower.ts";
 import { openJournal, type Journal } from "../../../src/flow/journal.ts";
 import type { Message } from "../../../src/message.ts";
-import { makeFastDirectory } from "../queue/scratch.ts";
-import {
-  copyAsKilled,
-  idsOf,
-  makeMessage,
-  pretendReboot,
-  readAll,
-  withCode,
-} from "./journal-scratch.ts";
+import { copyAsKilled, makeFastDirectory } from "../../support/queue-records.ts";
+import { idsOf, makeMessage, pretendReboot, readAll, withCode } from "./journal-scratch.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 31);
 const segmentBytes = 4096;

@@ -50,27 +50,11 @@ export function segmentNames(directory: string): string[] {
     .sort();
 }
 
-/** What a SIGKILL at this moment leaves: the files as they are in the page cache. */
-export function copyAsKilled(directory: string, copy: string): void {
-  fs.mkdirSync(copy, { recursive: true });
-  for (const name of [controlFileName, ...segmentNames(directory)]) {
-    fs.copyFileSync(path.join(directory, name), path.join(copy, name));
-  }
-  // No process began then.
-  changeControl(copy, (control) => control.writeDoubleLE(1, controlOffset.startTicks));
-}
-
 /** Makes a copy one of another boot, whose control file came to the disk without its last words. */
 export function pretendReboot(copy: string): void {
-  changeControl(copy, (control) => {
-    control.fill(0xee, controlOffset.boot, controlOffset.boot + 16);
-    control.writeDoubleLE(0, controlOffset.durable);
-  });
-}
-
-function changeControl(directory: string, change: (control: Buffer) => void): void {
-  const file = path.join(directory, controlFileName);
+  const file = path.join(copy, controlFileName);
   const control = fs.readFileSync(file);
-  change(control);
+  control.fill(0xee, controlOffset.boot, controlOffset.boot + 16);
+  control.writeDoubleLE(0, controlOffset.durable);
   fs.writeFileSync(file, control);
 }

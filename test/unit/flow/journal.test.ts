@@ -9,7 +9,7 @@ import { openJournal } from "../../../src/flow/journal.ts";
 import type { Message } from "../../../src/message.ts";
 import { payloadBytesMaxOf } from "../../../src/queue/layout.ts";
 import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
-import { makeDirectory, makeFastDirectory } from "../queue/scratch.ts";
+import { makeDirectory, makeFastDirectory } from "../../support/queue-records.ts";
 import {
   idsOf,
   makeMessage,
