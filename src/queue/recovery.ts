@@ -72,54 +72,95 @@ interface Begun {
 }
 
 /**
- * Finds the end of the queue, and cuts off what a crash left behind it.
+ * Finds the end of the queue, and cuts off what a crash left behind it. Nobody writes.
  *
  * @throws GaplessError STORAGE_CORRUPT; then nothing has been changed
  */
 export function recover(directory: string, control: Control): Recovered {
+  const found = findEnd(directory, control);
+  const { tail, isSameBoot } = found;
+  remove(directory, found.behind);
+  if (tail === undefined) return { ...beginningOf, cut: found.torn };
+  for (const one of found.ended) seal(one);
+  const cut = tail.hasEnded ? undefined : cutOff(tail, isSameBoot);
+  return resultOf(control, tail, isSameBoot, found.torn ?? cut);
+}
+
+/**
+ * Finds the end of a queue whose writer may still be alive, and marks it, so that whatever that
+ * one goes on to write fails. Its epoch is over already.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function fenceOff(directory: string, control: Control): Recovered {
+  for (;;) {
+    const found = findEnd(directory, control);
+    const tail = found.tail === undefined ? undefined : fence(found.tail);
+    // A segment that the writer has mapped already, and would begin next.
+    const isFenced = found.behind.every((number) => fenceReserved(directory, control, number));
+    if (!isFenced) {
+      tail?.segment.mapping.unmap();
+      continue;
+    }
+    remove(directory, found.behind);
+    return tail === undefined
+      ? { ...beginningOf, cut: undefined }
+      : resultOf(control, tail, found.isSameBoot, undefined);
+  }
+}
+
+const beginningOf = { tail: undefined, numberNext: 1, durableSequence: 0 } as const;
+
+function resultOf(
+  control: Control,
+  tail: Tail,
+  isSameBoot: boolean,
+  cut: string | undefined,
+): Recovered {
+  const synced = control.doubles[controlOffset.durable / 8] ?? 0;
+  const { lastSequence, segment } = tail;
+  const durableSequence = isSameBoot ? Math.min(synced, lastSequence) : lastSequence;
+  return { tail, numberNext: segment.number + 1, durableSequence, cut };
+}
+
+interface End {
+  readonly tail: Tail | undefined;
+  readonly isSameBoot: boolean;
+  /** Tails of the segments that have ended and may lack the line that says so. */
+  readonly ended: readonly Tail[];
+  /** Segments behind the end, in which there is nothing that counts. */
+  readonly behind: readonly number[];
+  /** What of a begun segment behind a torn one is lost. */
+  readonly torn: string | undefined;
+}
+
+/** Looks, and changes nothing. Only the segment of the tail stays mapped. */
+function findEnd(directory: string, control: Control): End {
   const isSameBoot = isOfThisBoot(control);
   const position = isSameBoot ? readPosition(control) : undefined;
   const { begun, reserved } = openUncertain(directory, control, position, isSameBoot);
   let kept: Segment | undefined;
   try {
-    const walked = walkAll(begun, position, isSameBoot);
-    let { tails } = walked;
+    const { tails, torn } = walkAll(begun, position, isSameBoot);
     // Of a writer that was fenced before it could write here: the number is taken anew.
-    if (tails.length > 1 && tails.at(-1)?.hasEnded === true && isEmpty(tails.at(-1))) {
-      tails = tails.slice(0, -1);
-    }
-    const dropped = begun.slice(tails.length).map(({ segment }) => segment.number);
-    for (const number of [...dropped, ...reserved]) removeSegment(directory, number);
-    if (dropped.length + reserved.length > 0) syncDirectory(directory);
+    if (tails.length > 1 && tails.at(-1)?.hasEnded === true && isEmpty(tails.at(-1))) tails.pop();
     const tail = tails.at(-1);
-    if (tail === undefined) return { tail, numberNext: 1, durableSequence: 0, cut: walked.cut };
-    for (const one of tails) if (one.hasEnded) seal(one);
-    const cut = tail.hasEnded ? undefined : cutOff(tail, isSameBoot);
-    kept = tail.segment;
-    const { lastSequence } = tail;
-    const synced = control.doubles[controlOffset.durable / 8] ?? 0;
-    return {
-      tail,
-      numberNext: tail.segment.number + 1,
-      durableSequence: isSameBoot ? Math.min(synced, lastSequence) : lastSequence,
-      cut: walked.cut ?? cut,
-    };
+    const behind = [...begun.slice(tails.length).map(({ segment }) => segment.number), ...reserved];
+    kept = tail?.segment;
+    return { tail, isSameBoot, ended: tails.filter((one) => one.hasEnded), behind, torn };
   } finally {
     for (const { segment } of begun) if (segment !== kept) segment.mapping.unmap();
   }
 }
 
-/**
- * Fences a writer that may still be alive: marks the end of the log, so that whatever it goes on
- * to write fails. Returns where that end is.
- */
-export function fence(tail: Tail): Tail {
+/** Marks the end of the segment that is being written. Returns where that is. */
+function fence(tail: Tail): Tail {
   const { segment, hasEnded } = tail;
   if (hasEnded) return tail;
   const cursor = new Cursor(segment, tail.end, tail.lastSequence + 1, tail.epoch);
   let { latestNs } = tail;
   while (cursor.offset < segment.capacity) {
-    // SYNC segment-end: whoever is first in this place; pairs with Publisher.commit.
+    // SYNC segment-end: whoever is first in this place; pairs with Publisher.complete.
     if (Atomics.compareExchange(segment.words, cursor.offset >>> 2, 0, endMark) === 0) break;
     const found = cursor.look(true);
     if (found === "end") break;
@@ -130,6 +171,24 @@ export function fence(tail: Tail): Tail {
   const fenced = { ...tail, ...endOf(cursor), latestNs, hasEnded: true };
   seal(fenced);
   return fenced;
+}
+
+/** False where the writer has come to write there before. */
+function fenceReserved(directory: string, control: Control, number: number): boolean {
+  const { words, recordsStart, mapping } = openSegment(
+    directory,
+    number,
+    control.identity,
+    "write",
+  );
+  const before = Atomics.compareExchange(words, recordsStart >>> 2, 0, endMark);
+  mapping.unmap();
+  return before === 0 || before === endMark;
+}
+
+function remove(directory: string, numbers: readonly number[]): void {
+  for (const number of numbers) removeSegment(directory, number);
+  if (numbers.length > 0) syncDirectory(directory);
 }
 
 /** The segments that have to be looked at, oldest first, and those behind that were only reserved. */
@@ -202,7 +261,7 @@ function walkAll(
   begun: readonly Begun[],
   position: Position | undefined,
   isSameBoot: boolean,
-): { tails: Tail[]; cut: string | undefined } {
+): { tails: Tail[]; torn: string | undefined } {
   const tails: Tail[] = [];
   for (const [index, one] of begun.entries()) {
     const tail = walk(one, position, isSameBoot);
@@ -214,9 +273,9 @@ function walkAll(
     const reason = `it begins with ${beginning.firstSequence}, behind ${tail.lastSequence}`;
     const isTorn = !isSameBoot && durableEnd(segment) === segment.recordsStart;
     if (!isTorn) throw segmentDamaged(segment.filePath, segmentOffset.firstSequence, reason);
-    return { tails, cut: `${segment.filePath} and what comes behind it: ${reason}` };
+    return { tails, torn: `${segment.filePath} and what comes behind it: ${reason}` };
   }
-  return { tails, cut: undefined };
+  return { tails, torn: undefined };
 }
 
 /** Walks to the end of a segment, from the nearest place before what is known to be there. */
