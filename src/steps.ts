@@ -10,6 +10,8 @@ export const stepChannelName = "gapless:step";
 export type Step =
   /** bus: a batch is committed to the ring, its publisher knows nothing of it yet. */
   | "bus.committed"
+  /** queue: a publisher is open, and its epoch durable. */
+  | "queue.entered"
   /** queue: records are in the mapped file, not yet durable. */
   | "queue.appended"
   /** queue: the next segment is there, reserved and mapped. */
