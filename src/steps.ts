@@ -26,6 +26,10 @@ export type Step =
   | "queue.synced"
   /** queue: records are durable. */
   | "queue.durable"
+  /** queue: a segment is reserved and headed, under a temporary name. */
+  | "queue.reserved"
+  /** queue: a segment has its name, and nobody has begun it. */
+  | "queue.published"
   /** buffer: messages are durable in RocksDB, not yet visible to readers. */
   | "buffer.durable"
   /** sink: rows and position are written, the transaction is open. */
