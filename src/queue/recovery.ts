@@ -208,6 +208,12 @@ function openUncertain(
   try {
     for (const number of listSegments(directory).reverse()) {
       const one = openBegun(directory, control, number, isSameBoot);
+      // What a power loss has not even left the beginning of, nothing behind it counts.
+      if (one === undefined && !isSameBoot) {
+        reserved.push(...begun.map(({ segment }) => segment.number));
+        unmapAll(begun.splice(0));
+        expected = undefined;
+      }
       if (one === undefined && begun.length === 0) {
         reserved.push(number);
         continue;
