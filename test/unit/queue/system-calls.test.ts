@@ -66,9 +66,7 @@ function engineOf(all: string): (line: string) => boolean {
 function namesOf(calls: readonly string[]): string[] {
   return calls.map((line) => {
     const [name = line] = /^\w+/.exec(line) ?? [];
-    return name.endsWith("stat") || name === "statx"
-      ? "stat"
-      : name.replace(/^(open|link|unlink)at$/, "$1");
+    return /stat(x|at)?$/.test(name) ? "stat" : name.replace(/^(open|link|unlink)at$/, "$1");
   });
 }
 
