@@ -19,6 +19,7 @@ import {
 } from "./control.ts";
 import { controlOffset } from "./layout.ts";
 import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
+import { preallocate } from "./preallocation.ts";
 import { Publisher } from "./publisher.ts";
 import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
@@ -74,7 +75,10 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
       notePosition(control, positionOf(recovered));
     }
     if (recovered.cut !== undefined) options.onCut?.(recovered.cut);
-    const supply = noSupply;
+    const { segmentBytes: bytes, checksum } = options;
+    const supply = options.preallocate
+      ? preallocate(directory, { identity: control.identity, bytes, checksum })
+      : noSupply;
     return new Publisher({ directory, control, epoch, recovered, options, supply, release });
   } catch (error) {
     control.mapping.unmap();

@@ -11,6 +11,7 @@
  * it, and the other adopts it.
  */
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { describeError } from "../errors.ts";
 import { adoptMapping, unmapMemory, type MappedMemory } from "../memory/mapping.ts";
 import { segmentFileName } from "./layout.ts";
@@ -50,6 +51,7 @@ export interface PreallocationReply {
 const requestsMax = 4096;
 const readyBytes = 64 * 1024 * 1024;
 const aheadMax = 4;
+const closeLookMs = 1;
 /** Greater than the number of any segment. */
 const nothingWanted = 0x7fff_ffff;
 
@@ -62,13 +64,14 @@ export function preallocate(
   directory: string,
   plan: SegmentPlan,
   options: PreallocationOptions = {},
-): SegmentSupply {
+): Preallocation {
   const fitting = Math.floor(readyBytes / plan.bytes);
   const ahead = options.ahead ?? Math.min(Math.max(fitting, 1), aheadMax);
   return new Preallocation(directory, plan, ahead);
 }
 
-class Preallocation implements SegmentSupply {
+/** The segments of one publisher. Made by `preallocate`. */
+export class Preallocation implements SegmentSupply {
   private readonly id = supplyNumber++;
   private readonly directory: string;
   private readonly plan: SegmentPlan;
@@ -90,6 +93,12 @@ class Preallocation implements SegmentSupply {
     for (let number = first; number < first + this.ahead; number++) this.ask(number);
   }
 
+  /** Whether the segment has been made and can be taken. */
+  has(number: number): boolean {
+    hearReplies();
+    return this.made.has(number);
+  }
+
   take(number: number): Segment | undefined {
     hearReplies();
     Atomics.store(this.wanted, 0, number + 1);
@@ -104,10 +113,15 @@ class Preallocation implements SegmentSupply {
     if (memory !== undefined) giveBackMemory(memory);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     Atomics.store(this.wanted, 0, nothingWanted);
-    supplies.delete(this.id);
     this.forgetBelow(nothingWanted);
+    // With a timer, because the thread keeps nobody from ending.
+    while (this.asked.size > 0) {
+      await pause(closeLookMs);
+      hearReplies();
+    }
+    supplies.delete(this.id);
   }
 
   /** Takes in what the thread has made, or could not make. */
@@ -161,6 +175,7 @@ function hearReplies(): void {
 function hear(reply: PreallocationReply): void {
   const supply = supplies.get(reply.supply);
   if (supply !== undefined) supply.receive(reply);
+  // Its thread was given up, and has answered in the end.
   else if (reply.memory !== undefined) giveBackMemory(reply.memory);
 }
 

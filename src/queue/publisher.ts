@@ -347,7 +347,7 @@ export class Publisher {
       if (this.isWriter()) Atomics.store(this.words, controlOffset.open / 4, 0);
       if (this.segment !== nothing) this.supply.giveBack(this.segment);
       this.segment = nothing;
-      this.supply.close();
+      await this.supply.close();
       this.release();
       this.control.mapping.unmap();
     }

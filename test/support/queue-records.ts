@@ -3,8 +3,9 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
-import { openControl } from "../../src/queue/control.ts";
-import { recordHeaderBytes, recordOffset } from "../../src/queue/layout.ts";
+import { controlFileName, openControl } from "../../src/queue/control.ts";
+import { controlOffset, recordHeaderBytes, recordOffset } from "../../src/queue/layout.ts";
+import { writerLockName } from "../../src/queue/open-publisher.ts";
 import { Cursor } from "../../src/queue/record.ts";
 import { listSegments, openSegment, readBeginning } from "../../src/queue/segment.ts";
 
@@ -23,6 +24,20 @@ const memoryFileSystem = "/dev/shm";
  */
 export function makeFastDirectory(context: TestContext): string {
   return makeDirectory(context, fs.existsSync(memoryFileSystem) ? memoryFileSystem : os.tmpdir());
+}
+
+/**
+ * What a SIGKILL at this moment leaves: the files as they are in the page cache, and of the writer,
+ * which is this process, nothing that lives.
+ */
+export function copyAsKilled(directory: string, copy: string): void {
+  fs.cpSync(directory, copy, { recursive: true });
+  fs.rmSync(path.join(copy, writerLockName), { force: true });
+  const file = path.join(copy, controlFileName);
+  if (!fs.existsSync(file)) return;
+  const content = fs.readFileSync(file);
+  content.writeDoubleLE(1, controlOffset.startTicks);
+  fs.writeFileSync(file, content);
 }
 
 /** Filled with bytes above zero, so that none of them can be missing unseen. */

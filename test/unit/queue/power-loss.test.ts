@@ -35,7 +35,7 @@ async function play(
   const append = (count: number): void => {
     const records = Array.from({ length: count }, (_, index) => {
       const sequence = history.length + index + 1;
-      const size = random.below(random.below(8) === 0 ? 1500 : 120);
+      const size = random.below(random.below(8) === 0 ? 1150 : 120);
       const payload = payloadOf(random.below(1000), size);
       const { epoch } = publisher;
       return { sequence, type: random.below(5), epoch, timestampNs: BigInt(sequence), payload };
