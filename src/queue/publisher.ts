@@ -191,10 +191,11 @@ export class Publisher {
    * @throws GaplessError as `append`
    */
   claim(type: number, length: number, timestampNs?: bigint): number {
-    // Also what is no length: nothing compares with it.
-    if (!(length >= 0 && this.end + spaceOf(recordHeaderBytes + length) <= this.capacity)) {
-      if (!this.makeRoom(length)) return BACK_PRESSURED;
-    }
+    const hasRoom =
+      length >>> 0 === length &&
+      length <= this.payloadBytesMax &&
+      this.end + spaceOf(recordHeaderBytes + length) <= this.capacity;
+    if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
     if (type >>> 0 !== type) throw this.wrongType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
     this.stamp(this.end, timestampNs);
