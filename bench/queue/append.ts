@@ -1,0 +1,167 @@
+/**
+ * How many messages a second does one process append?
+ *
+ *   queue.append.64, .256, .1024   messages of so many bytes
+ *   *.none, *.fast                 without a checksum, and with the one that is the default
+ *
+ * In M msg/s, the median of some passes. The value is of a burst, that finds the next segment made:
+ * it writes one and a half. `sustained` goes on for two more: segments are then used up as fast as
+ * the worker makes them, and what counts is how fast the kernel hands out memory. `timed` is a burst
+ * of messages that bring no time, so that the publisher reads the clock for each.
+ */
+import os from "node:os";
+import { setTimeout as pause } from "node:timers/promises";
+import { openPublisher, type Publisher } from "gapless/queue";
+import { bootNs } from "../../src/clock.ts";
+import { recordHeaderBytes } from "../../src/queue/layout.ts";
+import { figure, type Figure, type Size } from "../figure.ts";
+import { pinNearEnd, unpin } from "../peers/cores.ts";
+import type { Reference } from "../reference/build.ts";
+import { spreadOf } from "../samples.ts";
+import type { Crew } from "./crew.ts";
+import {
+  fillPayload,
+  kindInC,
+  makePayload,
+  payloadSizes,
+  type,
+  type Kind,
+  type Payload,
+} from "./payload.ts";
+import { inScratch } from "./scratch.ts";
+
+interface Load {
+  readonly payloadBytes: number;
+  readonly checksum: Kind;
+  readonly segmentBytes: number;
+  /** How many messages the burst has, and the whole of a pass. */
+  readonly burst: number;
+  readonly messages: number;
+  /** Whether each message takes the time of the clock. */
+  readonly hasClock: boolean;
+}
+
+/** M msg/s. */
+interface Rates {
+  readonly burst: number;
+  readonly sustained: number;
+}
+
+const limits = {
+  full: { passes: 5, segmentBytes: 128 * 2 ** 20 },
+  small: { passes: 1, segmentBytes: 2 ** 18 },
+} as const satisfies Record<Size, object>;
+
+const burstSegments = 1.5;
+const passSegments = 3.5;
+/** The worker has made the next segment by then: the C program waits as long. */
+const headStartMs = 300;
+
+export async function append(
+  size: Size,
+  crew: Crew,
+  reference: Reference | undefined,
+): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const payloadBytes of payloadSizes) {
+    for (const checksum of ["none", "fast"] as const) {
+      figures.push(await measure(payloadBytes, checksum, size, crew, reference));
+    }
+  }
+  return figures;
+}
+
+async function measure(
+  payloadBytes: number,
+  checksum: Kind,
+  size: Size,
+  crew: Crew,
+  reference: Reference | undefined,
+): Promise<Figure> {
+  const { segmentBytes, passes } = limits[size];
+  const segmentMessages = segmentBytes / (payloadBytes + recordHeaderBytes);
+  const load: Load = {
+    payloadBytes,
+    checksum,
+    segmentBytes,
+    burst: Math.floor(segmentMessages * burstSegments),
+    messages: Math.floor(segmentMessages * passSegments),
+    hasClock: false,
+  };
+  const ours: Rates[] = [];
+  const inC: Rates[] = [];
+  await using member = crew.hire();
+  const pass = (load: Load): Promise<Rates> =>
+    inScratch(os.tmpdir(), (directory) => member.run("appendMessages", { ...load, directory }));
+  // In the first pass the code is not compiled yet.
+  await pass(load);
+  const timed: number[] = [];
+  for (let count = 0; count < passes; count++) {
+    ours.push(await pass(load));
+    timed.push((await pass({ ...load, hasClock: true, messages: load.burst })).burst);
+    if (reference !== undefined) inC.push(await runReference(load, reference));
+  }
+  const { median, min, max } = spreadOf(ours.map(({ burst }) => burst));
+  const burstInC = spreadOf(inC.map(({ burst }) => burst)).median;
+  const sustainedInC = spreadOf(inC.map(({ sustained }) => sustained)).median;
+  return figure(
+    `queue.append.${payloadBytes}.${checksum}`,
+    median,
+    "M msg/s",
+    reference && burstInC,
+    {
+      min,
+      max,
+      timed: spreadOf(timed).median,
+      sustained: spreadOf(ours.map(({ sustained }) => sustained)).median,
+      ...(reference && { sustainedReference: sustainedInC }),
+      gigabytesPerSecond: Number(((median * payloadBytes) / 1000).toPrecision(3)),
+      durability: "process",
+    },
+  );
+}
+
+function runReference(load: Load, reference: Reference): Promise<Rates> {
+  return inScratch(os.tmpdir(), (directory) => {
+    const { payloadBytes, burst, messages, checksum, segmentBytes } = load;
+    const [first, all] = reference.run(
+      ...["append", payloadBytes, burst, messages, kindInC[checksum], 0, segmentBytes, directory],
+    );
+    return { burst: Number(first), sustained: Number(all) };
+  });
+}
+
+/** One pass: the publisher is new, and so is its queue. */
+export async function appendMessages(task: Load & { directory: string }): Promise<Rates> {
+  const { directory, payloadBytes, checksum, segmentBytes, hasClock } = task;
+  await using publisher = openPublisher(directory, { checksum, segmentBytes });
+  const payload = makePayload(payloadBytes);
+  const timestampNs = hasClock ? undefined : 1_700_000_000_000_000_000n;
+  // The burst finds the next segment made.
+  await pause(headStartMs);
+  pinNearEnd();
+  const startNs = bootNs();
+  appendFromTo(publisher, payload, 0, task.burst, timestampNs);
+  const burstNs = bootNs();
+  appendFromTo(publisher, payload, task.burst, task.messages, timestampNs);
+  const endNs = bootNs();
+  unpin();
+  if (publisher.lastSequence !== task.messages) throw new Error("not all has been written");
+  return {
+    burst: (task.burst / (burstNs - startNs)) * 1000,
+    sustained: (task.messages / (endNs - startNs)) * 1000,
+  };
+}
+
+function appendFromTo(
+  publisher: Publisher,
+  payload: Payload,
+  from: number,
+  to: number,
+  timestampNs: bigint | undefined,
+): void {
+  for (let message = from; message < to; message++) {
+    fillPayload(payload, message);
+    publisher.append(type, payload.bytes, timestampNs);
+  }
+}

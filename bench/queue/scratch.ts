@@ -1,0 +1,18 @@
+/** Directories for passes: what one has written is gone before the next one begins. */
+import fs from "node:fs";
+import path from "node:path";
+import { syncDirectory } from "../../src/memory/mapping.ts";
+
+/** Works in a new directory below `root`, and removes it, on the device as well. */
+export async function inScratch<Outcome>(
+  root: string,
+  work: (directory: string) => Outcome | Promise<Outcome>,
+): Promise<Outcome> {
+  const directory = fs.mkdtempSync(path.join(root, "gapless-bench-queue-"));
+  try {
+    return await work(directory);
+  } finally {
+    fs.rmSync(directory, { recursive: true, force: true });
+    syncDirectory(root);
+  }
+}
