@@ -53,10 +53,7 @@ export async function ipc(
   await using far = crew.hire();
   const [append, endToEnd] = await inScratch("/dev/shm", async (directory) => {
     const traffic: Traffic = { directory, messages, segmentBytes };
-    return Promise.all([
-      near.run("sendMessages", traffic),
-      far.run("receiveMessages", traffic),
-    ]);
+    return Promise.all([near.run("sendMessages", traffic), far.run("receiveMessages", traffic)]);
   });
   const lines = await inScratch("/dev/shm", (directory) =>
     reference

@@ -59,7 +59,11 @@ async function measure(
     await member.run("fillQueue", filling);
     // In the first pass the code is not compiled yet.
     for (let pass = 0; pass <= passes; pass++) {
-      const outcome = await member.run("readMessages", { directory, messages, reader: `pass-${pass}` });
+      const outcome = await member.run("readMessages", {
+        directory,
+        messages,
+        reader: `pass-${pass}`,
+      });
       if (outcome.sum !== sum) throw new Error("the subscriber read something else");
       if (pass > 0) ours.push(outcome.rate);
       if (pass > 0 && reference !== undefined) inC.push(readInC(reference, [directory], sum));
