@@ -12,6 +12,16 @@ export type Step =
   | "bus.committed"
   /** queue: records are in the mapped file, not yet durable. */
   | "queue.appended"
+  /** queue: the next segment is there, reserved and mapped. */
+  | "queue.obtained"
+  /** queue: the segment has its end mark, the next one is not begun. */
+  | "queue.ended"
+  /** queue: the next segment is begun, the one before it is not sealed. */
+  | "queue.begun"
+  /** queue: appending goes on in the next segment. */
+  | "queue.rolled"
+  /** queue: a segment is synced, and its durable mark not stored. */
+  | "queue.synced"
   /** queue: records are durable. */
   | "queue.durable"
   /** buffer: messages are durable in RocksDB, not yet visible to readers. */
