@@ -4,9 +4,9 @@
  *   queue.append.64, .256, .1024   messages of so many bytes
  *   *.none, *.fast                 without a checksum, and with the one that is the default
  *
- * In M msg/s, the median of some passes. The value is of a burst, that finds the next segment made:
- * it writes one and a half. `sustained` goes on for two more: segments are then used up as fast as
- * the worker makes them, and what counts is how fast the kernel hands out memory. The publisher
+ * In M msg/s, the median of some passes. The value is of a burst that finds the next segment made,
+ * and is as large as one. `sustained` goes on for as much as two more: segments are then used up as
+ * fast as the worker makes them, and what counts is how fast the kernel hands out memory. The publisher
  * reads the clock for each message; `ownTime` is a burst of messages that have their time already.
  */
 import os from "node:os";
@@ -28,15 +28,16 @@ import {
   type Kind,
   type Payload,
 } from "./payload.ts";
-import { inScratch } from "./scratch.ts";
+import { abandon, inScratch } from "./scratch.ts";
 
 interface Load {
   readonly payloadBytes: number;
   readonly checksum: Kind;
   readonly segmentBytes: number;
-  /** How many messages the burst has, and the whole of a pass. */
+  /** How many messages come before the burst, in it, and behind it. */
+  readonly head: number;
   readonly burst: number;
-  readonly messages: number;
+  readonly rest: number;
   /** Whether each message takes the time of the clock. */
   readonly hasClock: boolean;
 }
@@ -52,10 +53,12 @@ const limits = {
   small: { passes: 1, segmentBytes: 2 ** 18 },
 } as const satisfies Record<Size, object>;
 
-const burstSegments = 1.5;
-const passSegments = 3.5;
-/** The worker has made the next segment by then: the C program waits as long. */
-const headStartMs = 300;
+/** In segments. With so much written, the next one is being made. */
+const head = 0.2;
+const burst = 1;
+const rest = 2;
+/** It is made by then: the C program rests as long. */
+const restMs = 300;
 
 export async function append(
   size: Size,
@@ -84,8 +87,9 @@ async function measure(
     payloadBytes,
     checksum,
     segmentBytes,
-    burst: Math.floor(segmentMessages * burstSegments),
-    messages: Math.floor(segmentMessages * passSegments),
+    head: Math.floor(segmentMessages * head),
+    burst: Math.floor(segmentMessages * burst),
+    rest: Math.floor(segmentMessages * rest),
     hasClock: true,
   };
   const ours: Rates[] = [];
@@ -98,7 +102,7 @@ async function measure(
   const ownTime: number[] = [];
   for (let count = 0; count < passes; count++) {
     ours.push(await pass(load));
-    ownTime.push((await pass({ ...load, hasClock: false, messages: load.burst })).burst);
+    ownTime.push((await pass({ ...load, hasClock: false, rest: 0 })).burst);
     if (reference !== undefined) inC.push(await runReference(load, reference));
   }
   const { median, min, max } = spreadOf(ours.map(({ burst }) => burst));
@@ -123,8 +127,8 @@ async function measure(
 
 function runReference(load: Load, reference: Reference): Promise<Rates> {
   return inScratch(os.tmpdir(), (directory) => {
-    const { payloadBytes, burst, messages, checksum, segmentBytes } = load;
-    const words = [payloadBytes, burst, messages, kindInC[checksum], 1, segmentBytes];
+    const { payloadBytes, head, burst, rest, checksum, segmentBytes } = load;
+    const words = [payloadBytes, head, burst, rest, kindInC[checksum], 1, segmentBytes];
     const [first, all] = reference.run("append", ...words, directory);
     return { burst: Number(first), sustained: Number(all) };
   });
@@ -133,34 +137,37 @@ function runReference(load: Load, reference: Reference): Promise<Rates> {
 /** One pass: the publisher is new, and so is its queue. */
 export async function appendMessages(task: Load & { directory: string }): Promise<Rates> {
   const { directory, payloadBytes, checksum, segmentBytes, hasClock } = task;
-  await using publisher = openPublisher(directory, { checksum, segmentBytes });
+  const publisher = openPublisher(directory, { checksum, segmentBytes });
   const payload = makePayload(payloadBytes);
   const timestampNs = hasClock ? undefined : 1_700_000_000_000_000_000n;
-  // The burst finds the next segment made.
-  await pause(headStartMs);
+  const append = (messages: number): void => {
+    appendMany(publisher, payload, messages, timestampNs);
+  };
+  append(task.head);
+  await pause(restMs);
+  // Not before the worker has begun: threads run where the one that starts them may.
   pinNearEnd();
   const startNs = bootNs();
-  appendFromTo(publisher, payload, 0, task.burst, timestampNs);
+  append(task.burst);
   const burstNs = bootNs();
-  appendFromTo(publisher, payload, task.burst, task.messages, timestampNs);
+  append(task.rest);
   const endNs = bootNs();
   unpin();
-  if (publisher.lastSequence !== task.messages) throw new Error("not all has been written");
+  await abandon(publisher);
   return {
     burst: (task.burst / (burstNs - startNs)) * 1000,
-    sustained: (task.messages / (endNs - startNs)) * 1000,
+    sustained: ((task.burst + task.rest) / (endNs - startNs)) * 1000,
   };
 }
 
-function appendFromTo(
+function appendMany(
   publisher: Publisher,
   payload: Payload,
-  from: number,
-  to: number,
+  messages: number,
   timestampNs: bigint | undefined,
 ): void {
-  for (let message = from; message < to; message++) {
-    fillPayload(payload, message);
+  for (let count = 0; count < messages; count++) {
+    fillPayload(payload, publisher.lastSequence);
     publisher.append(type, payload.bytes, timestampNs);
   }
 }

@@ -8,7 +8,6 @@
  * counted; nothing is durable.
  */
 import os from "node:os";
-import { setTimeout as pause } from "node:timers/promises";
 import { openPublisher } from "gapless/queue";
 import { bootNs } from "../../src/clock.ts";
 import { recordHeaderBytes, recordsStartOf, spaceOf } from "../../src/queue/layout.ts";
@@ -19,13 +18,11 @@ import { percentilesOf } from "../samples.ts";
 import type { Crew } from "./crew.ts";
 import { kindInC, makePayload, type } from "./payload.ts";
 import { waitUntil } from "./pace.ts";
-import { inScratch } from "./scratch.ts";
+import { abandon, inScratch } from "./scratch.ts";
 
 const payloadBytes = 1024;
 const checksum = "fast";
 const intervalNs = 2000;
-/** The worker has made the next segment by then. */
-const headStartMs = 100;
 
 const limits = {
   full: { passes: 10, rolls: 110, segmentBytes: 4 * 2 ** 20 },
@@ -90,13 +87,11 @@ async function measure(
 export async function rollSegments(walk: Walk): Promise<number[]> {
   const { directory, rolls, segmentBytes, isAlone } = walk;
   const preallocate = !isAlone;
-  await using publisher = openPublisher(directory, { checksum, segmentBytes, preallocate });
+  const publisher = openPublisher(directory, { checksum, segmentBytes, preallocate });
   const payload = makePayload(payloadBytes);
   const roomBytes = segmentBytes - recordsStartOf(segmentBytes);
   const segmentMessages = Math.floor(roomBytes / spaceOf(recordHeaderBytes + payloadBytes));
   const times: number[] = [];
-  await pause(headStartMs);
-  pinNearEnd();
   for (let message = 0, dueNs = bootNs(); times.length < rolls; message++) {
     waitUntil(dueNs);
     payload.doubles[0] = message;
@@ -104,8 +99,11 @@ export async function rollSegments(walk: Walk): Promise<number[]> {
     publisher.append(type, payload.bytes);
     const ns = bootNs() - beforeNs;
     dueNs += intervalNs;
+    // Not before the worker has begun: threads run where the one that starts them may.
+    if (message === segmentMessages >>> 1) pinNearEnd();
     if (message > 0 && message % segmentMessages === 0) times.push(ns);
   }
   unpin();
+  await abandon(publisher);
   return times;
 }

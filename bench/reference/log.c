@@ -1,7 +1,8 @@
 /* The queue of spec/segment.md in C: the limit that the figures of bench/queue.ts are held against.
  *
- *   log append PAYLOAD BURST MESSAGES CHECKSUM CLOCK SEGMENT_BYTES DIRECTORY
- *       prints millions of messages a second: of a burst, and of all messages
+ *   log append PAYLOAD HEAD BURST REST CHECKSUM CLOCK SEGMENT_BYTES DIRECTORY
+ *       writes the messages of the head, rests until the next segment is made, and prints millions
+ *       of messages a second: of the burst, and of it and the rest
  *   log read DIRECTORY ...
  *       reads all of a queue, or of several merged by time; prints millions of messages a second,
  *       how many there were, and the sum of their payloads
@@ -395,23 +396,28 @@ static void fill(double *payload, uint32_t size, double value) {
     for (uint32_t i = 0; i < size / 8; i++) payload[i] = value;
 }
 
-static int run_append(char **words) {
-  uint32_t size = number_of(words[0]), ends[] = {number_of(words[1]), number_of(words[2])};
-  Publisher *p = create_queue(words + 3, 0);
-  pin(0);
+static void append_many(Publisher *p, uint32_t size, uint32_t messages) {
   double payload[size / 8 + 1];
   memset(payload, 0, sizeof payload);
-  /* The burst finds the next segment made. */
-  nanosleep(&(struct timespec){0, 300000000}, NULL);
   uint64_t ns = time_ns();
-  double start = now();
-  for (uint32_t i = 0, part = 0; part < 2; part++) {
-    for (; i < ends[part]; i++) {
-      fill(payload, size, i);
-      append(p, 1, payload, size, ns + i);
-    }
-    printf("%f\n", i / (now() - start) * 1e3);
+  while (messages-- > 0) {
+    fill(payload, size, (double)p->sequence);
+    append(p, 1, payload, size, ns);
   }
+}
+
+static int run_append(char **words) {
+  uint32_t size = number_of(words[0]), head = number_of(words[1]);
+  uint32_t burst = number_of(words[2]), rest = number_of(words[3]);
+  Publisher *p = create_queue(words + 4, 0);
+  pin(0);
+  append_many(p, size, head);
+  nanosleep(&(struct timespec){0, 300000000}, NULL);
+  double start = now();
+  append_many(p, size, burst);
+  printf("%f\n", burst / (now() - start) * 1e3);
+  append_many(p, size, rest);
+  printf("%f\n", (burst + rest) / (now() - start) * 1e3);
   return 0;
 }
 
@@ -530,7 +536,7 @@ static int run_sync(char **words) {
 
 int main(int count, char **words) {
   const char *mode = count > 1 ? words[1] : "";
-  if (count == 9 && !strcmp(mode, "append")) return run_append(words + 2);
+  if (count == 10 && !strcmp(mode, "append")) return run_append(words + 2);
   if (count >= 3 && !strcmp(mode, "read")) return run_read(words + 2, count - 2);
   if (count == 9 && !strcmp(mode, "paced")) return run_paced(words + 2);
   if (count == 10 && !strcmp(mode, "roll")) return run_roll(words + 2);
