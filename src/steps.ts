@@ -10,6 +10,8 @@ export const stepChannelName = "gapless:step";
 export type Step =
   /** bus: a batch is committed to the ring, its publisher knows nothing of it yet. */
   | "bus.committed"
+  /** queue: a publisher is open, and its epoch durable. */
+  | "queue.entered"
   /** queue: records are in the mapped file, not yet durable. */
   | "queue.appended"
   /** queue: the next segment is there, reserved and mapped. */
@@ -24,6 +26,10 @@ export type Step =
   | "queue.synced"
   /** queue: records are durable. */
   | "queue.durable"
+  /** queue: a segment is reserved and headed, under a temporary name. */
+  | "queue.reserved"
+  /** queue: a segment has its name, and nobody has begun it. */
+  | "queue.published"
   /** buffer: messages are durable in RocksDB, not yet visible to readers. */
   | "buffer.durable"
   /** sink: rows and position are written, the transaction is open. */

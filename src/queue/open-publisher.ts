@@ -5,19 +5,23 @@ import { GaplessError, isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory } from "../memory/mapping.ts";
+import { reachedStep } from "../steps.ts";
 import {
   createControl,
   enterWriter,
   hasLiveWriter,
   isQueue,
   newIdentity,
+  notePosition,
   openControl,
   type Control,
+  type Position,
 } from "./control.ts";
 import { controlOffset } from "./layout.ts";
 import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
+import { preallocate } from "./preallocation.ts";
 import { Publisher } from "./publisher.ts";
-import { fenceOff, recover, type Tail } from "./recovery.ts";
+import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
 import { storageFailed } from "./storage-errors.ts";
 import { noSupply } from "./supply.ts";
@@ -59,13 +63,22 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
     // Only with takeOverAfterMs: the lock is another's as long as it lives.
     const mayWrite = hasLiveWriter(control);
     let recovered = mayWrite ? undefined : recover(directory, control);
-    // Durable before the first record of it: no two writers have the same.
     const epoch = nextEpoch(control, recovered?.tail);
+    // Before the boot: in another one, what is noted there does not count.
+    if (recovered !== undefined) notePosition(control, positionOf(recovered));
     enterWriter(control, epoch);
+    // Durable before the first record of it: no two writers have the same.
     control.mapping.syncBlocking(0, controlOffset.segment);
-    recovered ??= fenceOff(directory, control);
+    reachedStep("queue.entered");
+    if (recovered === undefined) {
+      recovered = fenceOff(directory, control);
+      notePosition(control, positionOf(recovered));
+    }
     if (recovered.cut !== undefined) options.onCut?.(recovered.cut);
-    const supply = noSupply;
+    const { segmentBytes: bytes, checksum } = options;
+    const supply = options.preallocate
+      ? preallocate(directory, { identity: control.identity, bytes, checksum })
+      : noSupply;
     return new Publisher({ directory, control, epoch, recovered, options, supply, release });
   } catch (error) {
     control.mapping.unmap();
@@ -107,6 +120,11 @@ function begin(directory: string): void {
     );
   }
   createControl(directory, newIdentity());
+}
+
+function positionOf({ tail }: Recovered): Position {
+  if (tail === undefined) return { segment: 0, end: 0, sequence: 0 };
+  return { segment: tail.segment.number, end: tail.end, sequence: tail.lastSequence };
 }
 
 /** Greater than that of any writer before. */

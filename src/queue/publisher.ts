@@ -14,7 +14,7 @@ import { assert, GaplessError } from "../errors.ts";
 import { beatAt, renewClock, startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
-import { positionCheckOf, readersBed, type Control } from "./control.ts";
+import { notePosition, readersBed, type Control } from "./control.ts";
 import { checksums, type Checksum } from "./checksum.ts";
 import { Durable, type Receipt } from "./durable.ts";
 import {
@@ -347,7 +347,7 @@ export class Publisher {
       if (this.isWriter()) Atomics.store(this.words, controlOffset.open / 4, 0);
       if (this.segment !== nothing) this.supply.giveBack(this.segment);
       this.segment = nothing;
-      this.supply.close();
+      await this.supply.close();
       this.release();
       this.control.mapping.unmap();
     }
@@ -490,7 +490,6 @@ export class Publisher {
 
   /** Goes on in a segment that was begun, at `end`. */
   private enter(segment: Segment, firstSequence: number, end: number): void {
-    const { words } = this;
     this.segment = segment;
     this.checksum = checksums[segment.checksum];
     this.capacity = segment.capacity;
@@ -499,10 +498,7 @@ export class Publisher {
     this.indexDue = nextStride(segment, end);
     this.wishDue = (segment.capacity * wishShare) | 0;
     this.durable.enter(segment, end);
-    words[controlOffset.segment / 4] = segment.number;
-    words[controlOffset.end / 4] = end;
-    this.doubles[controlOffset.sequence / 8] = this.sequence;
-    words[controlOffset.positionCheck / 4] = positionCheckOf(segment.number, end, this.sequence);
+    notePosition(this.control, { segment: segment.number, end, sequence: this.sequence });
   }
 
   private wish(): void {

@@ -77,13 +77,14 @@ interface Begun {
  * @throws GaplessError STORAGE_CORRUPT; then nothing has been changed
  */
 export function recover(directory: string, control: Control): Recovered {
-  const found = findEnd(directory, control);
-  const { tail, isSameBoot } = found;
-  remove(directory, found.behind);
-  if (tail === undefined) return { ...beginningOf, cut: found.torn };
-  for (const one of found.ended) seal(one);
+  const { tails, isSameBoot, behind, torn } = findEnd(directory, control);
+  remove(directory, behind);
+  const tail = tails.at(-1);
+  if (tail === undefined) return { ...beginningOf, cut: torn };
+  for (const one of tails) if (one.hasEnded) seal(one);
   const cut = tail.hasEnded ? undefined : cutOff(tail, isSameBoot);
-  return resultOf(control, tail, isSameBoot, found.torn ?? cut);
+  unmapAll(tails.slice(0, -1));
+  return resultOf(control, tail, isSameBoot, torn ?? cut);
 }
 
 /**
@@ -94,18 +95,18 @@ export function recover(directory: string, control: Control): Recovered {
  */
 export function fenceOff(directory: string, control: Control): Recovered {
   for (;;) {
-    const found = findEnd(directory, control);
-    const tail = found.tail === undefined ? undefined : fence(found.tail);
+    const { tails, isSameBoot, behind } = findEnd(directory, control);
+    const last = tails.pop();
+    for (const one of tails) if (one.hasEnded) seal(one);
+    unmapAll(tails);
+    const tail = last === undefined ? undefined : fence(last);
     // A segment that the writer has mapped already, and would begin next.
-    const isFenced = found.behind.every((number) => fenceReserved(directory, control, number));
-    if (!isFenced) {
-      tail?.segment.mapping.unmap();
-      continue;
+    if (behind.every((number) => fenceReserved(directory, control, number))) {
+      remove(directory, behind);
+      if (tail === undefined) return { ...beginningOf, cut: undefined };
+      return resultOf(control, tail, isSameBoot, undefined);
     }
-    remove(directory, found.behind);
-    return tail === undefined
-      ? { ...beginningOf, cut: undefined }
-      : resultOf(control, tail, found.isSameBoot, undefined);
+    tail?.segment.mapping.unmap();
   }
 }
 
@@ -124,33 +125,36 @@ function resultOf(
 }
 
 interface End {
-  readonly tail: Tail | undefined;
+  /** The segments that were looked at, through the one that appending goes on behind. */
+  readonly tails: Tail[];
   readonly isSameBoot: boolean;
-  /** Tails of the segments that have ended and may lack the line that says so. */
-  readonly ended: readonly Tail[];
   /** Segments behind the end, in which there is nothing that counts. */
   readonly behind: readonly number[];
   /** What of a begun segment behind a torn one is lost. */
   readonly torn: string | undefined;
 }
 
-/** Looks, and changes nothing. Only the segment of the tail stays mapped. */
+/** Looks, and changes nothing. The segments of the tails stay mapped. */
 function findEnd(directory: string, control: Control): End {
   const isSameBoot = isOfThisBoot(control);
   const position = isSameBoot ? readPosition(control) : undefined;
   const { begun, reserved } = openUncertain(directory, control, position, isSameBoot);
-  let kept: Segment | undefined;
   try {
     const { tails, torn } = walkAll(begun, position, isSameBoot);
     // Of a writer that was fenced before it could write here: the number is taken anew.
     if (tails.length > 1 && tails.at(-1)?.hasEnded === true && isEmpty(tails.at(-1))) tails.pop();
-    const tail = tails.at(-1);
-    const behind = [...begun.slice(tails.length).map(({ segment }) => segment.number), ...reserved];
-    kept = tail?.segment;
-    return { tail, isSameBoot, ended: tails.filter((one) => one.hasEnded), behind, torn };
-  } finally {
-    for (const { segment } of begun) if (segment !== kept) segment.mapping.unmap();
+    const dropped = begun.slice(tails.length);
+    unmapAll(dropped);
+    const behind = [...dropped.map(({ segment }) => segment.number), ...reserved];
+    return { tails, isSameBoot, behind, torn };
+  } catch (error) {
+    unmapAll(begun);
+    throw error;
   }
+}
+
+function unmapAll(all: readonly Begun[]): void {
+  for (const { segment } of all) segment.mapping.unmap();
 }
 
 /** Marks the end of the segment that is being written. Returns where that is. */
@@ -204,6 +208,12 @@ function openUncertain(
   try {
     for (const number of listSegments(directory).reverse()) {
       const one = openBegun(directory, control, number, isSameBoot);
+      // What a power loss has not even left the beginning of, nothing behind it counts.
+      if (one === undefined && !isSameBoot) {
+        reserved.push(...begun.map(({ segment }) => segment.number));
+        unmapAll(begun.splice(0));
+        expected = undefined;
+      }
       if (one === undefined && begun.length === 0) {
         reserved.push(number);
         continue;
@@ -217,7 +227,7 @@ function openUncertain(
     if (position !== undefined) throw segmentMissing(directory, position.segment);
     return { begun, reserved };
   } catch (error) {
-    for (const { segment } of begun) segment.mapping.unmap();
+    unmapAll(begun);
     throw error;
   }
 }

@@ -17,6 +17,8 @@ export type Letter<Request> =
 
 export type Answer<Reply> =
   | { readonly kind: "reply"; readonly reply: Reply }
+  /** Handed over as a reply, but no request is done by it. */
+  | { readonly kind: "news"; readonly reply: Reply }
   /** A GaplessError, which loses its class on the way between threads. */
   | {
       readonly kind: "failed";
@@ -31,8 +33,15 @@ export interface SidecarData {
   readonly data: unknown;
 }
 
-/** Does what is asked; `data` is what `startSidecar` was given for the thread. */
-export type Handle<Request, Reply, Data> = (request: Request, data: Data) => Reply | Promise<Reply>;
+/**
+ * Does what is asked. `data` is what `startSidecar` was given for the thread. What is told arrives
+ * as a reply does, at any time, and nothing bounds it but whoever tells.
+ */
+export type Handle<Request, Reply, Data> = (
+  request: Request,
+  data: Data,
+  tell: (news: NonNullable<Reply>) => void,
+) => Reply | Promise<Reply>;
 
 /**
  * Serves one request after the other, in the order they came. What `handle` returns goes back,
@@ -50,12 +59,16 @@ export function serveSidecar<Request, Reply = void, Data = unknown>(
   const serve = async (letter: Letter<Request>): Promise<void> => {
     try {
       if (letter.kind === "close") await onClose?.();
-      else answer(await handle(letter.request, data as Data));
+      else answer(await handle(letter.request, data as Data, tell));
     } catch (error) {
       port.postMessage(failed(error));
     }
     // Whatever `handle` left behind: a timer would keep the thread, and whoever closes it.
     if (letter.kind === "close") process.exit();
+  };
+
+  const tell = (reply: Reply): void => {
+    port.postMessage({ kind: "news", reply } satisfies Answer<Reply>);
   };
 
   const answer = (reply: Reply): void => {

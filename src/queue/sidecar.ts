@@ -217,7 +217,7 @@ export class Sidecar<Request, Reply> implements AsyncDisposable {
   }
 
   private hear(thread: Thread, answer: Answer<Reply>, isEvent: boolean): void {
-    thread.heard++;
+    if (answer.kind !== "news") thread.heard++;
     if (answer.kind === "failed") {
       this.fail(answer.code, `failed: ${answer.text}`, answer.stack);
       return;

@@ -7,7 +7,7 @@ import test, { type TestContext } from "node:test";
 import { isGaplessError } from "../../../src/errors.ts";
 import { acquireLock, isHeld, readHolder, type LockHolder } from "../../../src/memory/lock-file.ts";
 import { identifySelf } from "../../../src/memory/process-identity.ts";
-import { makeDirectory } from "../queue/scratch.ts";
+import { makeDirectory } from "../../support/queue-records.ts";
 
 // A process of another boot is dead, whatever runs under its id now.
 const dead = { pid: process.pid, startTicks: 1, bootId: "0".repeat(32) };

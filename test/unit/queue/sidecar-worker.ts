@@ -6,6 +6,8 @@ import { serveSidecar } from "../../../src/queue/serve-sidecar.ts";
 
 export type Task =
   | { readonly kind: "echo"; readonly number: number }
+  /** Tells of the numbers below, and replies with this one. */
+  | { readonly kind: "count"; readonly number: number }
   | { readonly kind: "note"; readonly file: string; readonly text: string }
   | { readonly kind: "wait"; readonly ms: number }
   /** Waits until the word is no longer 0. */
@@ -21,9 +23,12 @@ export interface Echo {
 }
 
 serveSidecar<Task, Echo | undefined>(
-  async (task, data) => {
+  async (task, data, tell) => {
     switch (task.kind) {
       case "echo":
+        return { number: task.number, data };
+      case "count":
+        for (let number = 0; number < task.number; number++) tell({ number, data });
         return { number: task.number, data };
       case "note":
         fs.appendFileSync(task.file, task.text);

@@ -80,6 +80,19 @@ test("replies come in order, to a thread that spins and to one that turns", asyn
   assert.deepEqual(failures, []);
 });
 
+test("news comes as replies do, and completes no request", async (context) => {
+  const told: number[] = [];
+  const { sidecar } = start(context, {
+    onReply({ number }) {
+      told.push(number);
+      if (number < 2) assert.equal(sidecar.pending, 1);
+    },
+  });
+  sidecar.post({ kind: "count", number: 2 });
+  await until(() => sidecar.pending === 0);
+  assert.deepEqual(told, [0, 1, 2]);
+});
+
 test("a full queue refuses, and takes again once something is done", async (context) => {
   const { sidecar } = start(context, { requestsMax: 3 });
   const word = new Int32Array(new SharedArrayBuffer(4));

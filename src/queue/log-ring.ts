@@ -1,0 +1,230 @@
+/**
+ * The end of a ring that a hot thread logs into: no lock, no system call, nothing to wait for. A
+ * line that finds no room is counted, and the next one that does says how many there were.
+ */
+import { bootNs } from "../clock.ts";
+import {
+  fieldKind,
+  fieldOffset,
+  fieldsMax,
+  logWord,
+  nameBytesMax,
+  recordAlignment,
+  recordOffset,
+  ringMemoryOf,
+  threadOffset,
+  threadState,
+  threadWord,
+  type LogMemory,
+} from "./log-layout.ts";
+
+/** What a line may say beside its text. Names are those of the properties. */
+export type LogFields = Readonly<Record<string, string | number | bigint | boolean>>;
+
+/** Up to here a loop over the characters is faster than a call that does it. */
+const shortLength = 24;
+const i64Min = -(2n ** 63n);
+const u64Max = 2n ** 64n - 1n;
+/** Nothing was encoded: there is no room. */
+const NO_ROOM = -1;
+
+/** Takes the ring of a thread for the one that calls; undefined where all are taken. */
+export function takeLogRing(memory: LogMemory): LogRing | undefined {
+  const { free, taken } = threadState;
+  for (let thread = 0; thread < memory.threadsMax; thread++) {
+    const state = threadWord(thread) + threadOffset.state;
+    // SYNC log-ring-free: what the last one left is drained; pairs with LogDrain.
+    if (Atomics.compareExchange(memory.words, state, free, taken) === free) {
+      return new LogRing(memory, thread);
+    }
+  }
+  return undefined;
+}
+
+/** Belongs to one thread. */
+export class LogRing {
+  private readonly words: Int32Array;
+  private readonly base: number;
+  private readonly bytes: Buffer;
+  private readonly view: DataView;
+  private readonly mask: number;
+  private head: number;
+  /** As it was seen last: it may be further by now. */
+  private tail: number;
+  private dropped: number;
+  /** Where encoding must end, within the ring. */
+  private limit = 0;
+  private hasLeft = false;
+
+  /** Use `takeLogRing`. */
+  constructor(memory: LogMemory, thread: number) {
+    const { words, base, bytes, view } = ringMemoryOf(memory, thread);
+    this.words = words;
+    this.base = base;
+    this.bytes = bytes;
+    this.view = view;
+    this.mask = memory.ringBytes - 1;
+    // Of whoever had it before.
+    this.head = Atomics.load(words, base + threadOffset.head);
+    this.tail = Atomics.load(words, base + threadOffset.tail);
+    this.dropped = Atomics.load(words, base + threadOffset.dropped);
+  }
+
+  /** Writes a line, or counts it as dropped. Never throws. */
+  write(level: number, name: Uint8Array, text: string, fields: LogFields | undefined): void {
+    // A plain load: whether one line more is taken while another thread closes is all the same.
+    if (this.hasLeft || this.words[logWord.closed] !== 0) return;
+    const timeNs = bootNs();
+    let at = this.head & this.mask;
+    this.limit = this.limitFrom(at);
+    let end = this.encode(at, name, text, fields);
+    if (end === NO_ROOM) {
+      at = this.findRoom(at, name, text, fields);
+      if (at === NO_ROOM) {
+        this.drop();
+        return;
+      }
+      end = this.encode(at, name, text, fields);
+    }
+    const length = (end - at + (recordAlignment - 1)) & -recordAlignment;
+    const { view } = this;
+    view.setInt32(at + recordOffset.length, length, true);
+    view.setUint32(at + recordOffset.dropped, this.dropped, true);
+    view.setFloat64(at + recordOffset.time, timeNs, true);
+    view.setUint8(at + recordOffset.level, level);
+    this.head = (this.head + length) | 0;
+    // SYNC log-head: publishes the record; pairs with LogDrain.
+    Atomics.store(this.words, this.base + threadOffset.head, this.head);
+  }
+
+  /** Nothing more comes from this thread. */
+  leave(): void {
+    if (this.hasLeft) return;
+    this.hasLeft = true;
+    Atomics.store(this.words, this.base + threadOffset.state, threadState.left);
+  }
+
+  /** Up to where a record that begins at `at` can reach. */
+  private limitFrom(at: number): number {
+    const room = this.mask + 1 - ((this.head - this.tail) | 0);
+    return Math.min(at + room, this.mask + 1);
+  }
+
+  /**
+   * Looks at how far the ring is drained by now, and skips its rest where a record fits only at
+   * its beginning. Returns where the record goes.
+   */
+  private findRoom(
+    at: number,
+    name: Uint8Array,
+    text: string,
+    fields: LogFields | undefined,
+  ): number {
+    // SYNC log-tail: what lies before was read; pairs with LogDrain.
+    this.tail = Atomics.load(this.words, this.base + threadOffset.tail);
+    this.limit = this.limitFrom(at);
+    if (this.encode(at, name, text, fields) !== NO_ROOM) return at;
+    const skipped = this.mask + 1 - at;
+    const room = this.mask + 1 - ((this.head - this.tail) | 0);
+    if (at === 0 || room <= skipped) return NO_ROOM;
+    this.limit = room - skipped;
+    if (this.encode(0, name, text, fields) === NO_ROOM) return NO_ROOM;
+    this.view.setInt32(at + recordOffset.length, -skipped, true);
+    this.head = (this.head + skipped) | 0;
+    return 0;
+  }
+
+  private drop(): void {
+    this.dropped = (this.dropped + 1) >>> 0;
+    Atomics.store(this.words, this.base + threadOffset.dropped, this.dropped | 0);
+  }
+
+  /** Writes what differs from line to line in length, and returns where it ends. */
+  private encode(
+    start: number,
+    name: Uint8Array,
+    text: string,
+    fields: LogFields | undefined,
+  ): number {
+    const { view } = this;
+    let at = start + recordOffset.name;
+    if (at + name.length > this.limit) return NO_ROOM;
+    for (const byte of name) this.bytes[at++] = byte;
+    const textEnd = this.putText(at, text);
+    if (textEnd === NO_ROOM) return NO_ROOM;
+    view.setUint16(start + recordOffset.nameBytes, name.length, true);
+    view.setUint32(start + recordOffset.textBytes, textEnd - at, true);
+    at = textEnd;
+    let count = 0;
+    // Not Object.keys or entries, which make an array a line.
+    for (const key in fields) {
+      const value = fields[key];
+      const valueAt = this.putText(at + fieldOffset.name, key);
+      if (valueAt === NO_ROOM) return NO_ROOM;
+      const nameBytes = valueAt - at - fieldOffset.name;
+      if (nameBytes > nameBytesMax || ++count > fieldsMax) return NO_ROOM;
+      view.setUint16(at + fieldOffset.nameBytes, nameBytes, true);
+      at = this.putValue(at, valueAt, value);
+      if (at === NO_ROOM) return NO_ROOM;
+    }
+    view.setUint16(start + recordOffset.fields, count, true);
+    return at;
+  }
+
+  private putValue(field: number, at: number, value: unknown): number {
+    const { view } = this;
+    if (at + Float64Array.BYTES_PER_ELEMENT > this.limit) return NO_ROOM;
+    let kind: number = fieldKind.text;
+    let end = at;
+    if (typeof value === "number") {
+      if (value === (value | 0)) {
+        kind = fieldKind.i32;
+        view.setInt32(at, value, true);
+        end = at + Int32Array.BYTES_PER_ELEMENT;
+      } else {
+        kind = fieldKind.f64;
+        view.setFloat64(at, value, true);
+        end = at + Float64Array.BYTES_PER_ELEMENT;
+      }
+    } else if (typeof value === "boolean") {
+      kind = value ? fieldKind.true : fieldKind.false;
+    } else if (typeof value === "bigint" && value >= i64Min && value <= u64Max) {
+      kind = value < 0n ? fieldKind.i64 : fieldKind.u64;
+      if (value < 0n) view.setBigInt64(at, value, true);
+      else view.setBigUint64(at, value, true);
+      end = at + BigInt64Array.BYTES_PER_ELEMENT;
+    } else if (value === undefined || value === null) {
+      kind = fieldKind.nothing;
+    } else {
+      end = this.putText(at + Uint32Array.BYTES_PER_ELEMENT, describeValue(value));
+      if (end === NO_ROOM) return NO_ROOM;
+      view.setUint32(at, end - at - Uint32Array.BYTES_PER_ELEMENT, true);
+    }
+    view.setUint8(field + fieldOffset.kind, kind);
+    return end;
+  }
+
+  /** Writes a text in UTF-8, and returns where it ends. */
+  private putText(start: number, text: string): number {
+    const { bytes } = this;
+    const { length } = text;
+    // A character takes three bytes at most; how many exactly is asked only where it matters.
+    if (start + 3 * length > this.limit && start + Buffer.byteLength(text) > this.limit) {
+      return NO_ROOM;
+    }
+    if (length > shortLength) return start + bytes.write(text, start);
+    for (let index = 0; index < length; index++) {
+      const code = text.charCodeAt(index);
+      if (code > 0x7f) return start + bytes.write(text, start);
+      bytes[start + index] = code;
+    }
+    return start + length;
+  }
+}
+
+/** What no type lets through, and what is beyond 64 bits. */
+function describeValue(value: unknown): string {
+  return typeof value === "string" || typeof value === "bigint"
+    ? value.toString()
+    : `[${typeof value}]`;
+}
