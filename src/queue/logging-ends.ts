@@ -1,5 +1,4 @@
 /** The logging as a thread has it: the one that opened it, and those that joined. */
-import fs from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { isMainThread } from "node:worker_threads";
 import { bootMs } from "../clock.ts";
@@ -9,7 +8,7 @@ import { LogDrain } from "./log-drain.ts";
 import { describeMissed, splitLines, takeOver } from "./log-hand-over.ts";
 import { logWord, type LogLevel, type LogMemory } from "./log-layout.ts";
 import type { LogFields, LogRing } from "./log-ring.ts";
-import { openLogSink } from "./log-sink.ts";
+import { openLogSink, writeStderr } from "./log-sink.ts";
 import { takeLastTurn } from "./log-turns.ts";
 import type { LoggingData, LoggingHandle, ResolvedLoggingOptions } from "./logging-options.ts";
 import type { Logger, Logging } from "./logging.ts";
@@ -154,7 +153,7 @@ abstract class ThreadLogging implements Logging {
       this.endNow();
     } catch (error) {
       // There is nobody left to throw it at.
-      fs.writeSync(2, `${describeError(error)}\n`);
+      writeStderr(Buffer.from(`${describeError(error)}\n`));
     }
   };
 }
