@@ -7,6 +7,7 @@ import { test, type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
+import { drainer, logWord } from "../../../src/queue/log-layout.ts";
 import {
   joinLogging,
   openLogging,
@@ -273,6 +274,7 @@ test("lines outlive the thread that writes them, which is started again", async 
   await logging.flush();
   for (let number = 100; number < 200; number++) logger.info("tick", { number });
   await sidecarOf(logging).terminate();
+  dieWhileDraining(logging);
   for (let number = 200; number < 300; number++) logger.info("tick", { number });
   await logging.flush();
   assert.equal(failures[0]?.code, "PEER_UNAVAILABLE");
@@ -286,9 +288,17 @@ test("lines are written at the end where the thread that does it has died", asyn
   await logging.flush();
   const ended = sidecarOf(logging).terminate();
   for (let number = 0; number < 100; number++) logger.info("tick", { number });
+  dieWhileDraining(logging);
+  const startMs = performance.now();
   await Promise.all([ended, logging.close()]);
+  assert.ok(performance.now() - startMs < 1500, "it does not wait for the dead");
   assert.equal(checkNumbers(readLog(file), 100), 0);
 });
+
+/** As if its thread, which is gone, had been in the middle of a pass. */
+function dieWhileDraining(logging: Logging): void {
+  new Int32Array(logging.share().memory)[logWord.drainer] = drainer.sidecar;
+}
 
 /** What no user can get at, and what can die nevertheless. */
 function sidecarOf(logging: Logging): Worker {
@@ -388,8 +398,9 @@ async function runProgram(
 }
 
 test("stderr gets the same lines", async (context) => {
+  const module = import.meta.resolve("../../../src/queue/logging.ts");
   const program = `
-    import { openLogging } from ${JSON.stringify(import.meta.resolve("../../../src/queue/logging.ts"))};
+    import { openLogging } from ${JSON.stringify(module)};
     const logging = openLogging({ stderr: true });
     logging.logger("orders").info("rolled over", { segment: 12 });
     await logging.close();
