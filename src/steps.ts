@@ -10,10 +10,26 @@ export const stepChannelName = "gapless:step";
 export type Step =
   /** bus: a batch is committed to the ring, its publisher knows nothing of it yet. */
   | "bus.committed"
+  /** queue: a publisher is open, and its epoch durable. */
+  | "queue.entered"
   /** queue: records are in the mapped file, not yet durable. */
   | "queue.appended"
+  /** queue: the next segment is there, reserved and mapped. */
+  | "queue.obtained"
+  /** queue: the segment has its end mark, the next one is not begun. */
+  | "queue.ended"
+  /** queue: the next segment is begun, the one before it is not sealed. */
+  | "queue.begun"
+  /** queue: appending goes on in the next segment. */
+  | "queue.rolled"
+  /** queue: a segment is synced, and its durable mark not stored. */
+  | "queue.synced"
   /** queue: records are durable. */
   | "queue.durable"
+  /** queue: a segment is reserved and headed, under a temporary name. */
+  | "queue.reserved"
+  /** queue: a segment has its name, and nobody has begun it. */
+  | "queue.published"
   /** buffer: messages are durable in RocksDB, not yet visible to readers. */
   | "buffer.durable"
   /** sink: rows and position are written, the transaction is open. */

@@ -11,6 +11,9 @@ const callsByArch: Partial<Record<NodeJS.Architecture, { futex: number; mbind: n
   arm64: { futex: 98, mbind: 235 },
 };
 
+/** Younger calls have the same number everywhere. */
+export const futexWaitvCall = 449;
+
 export const { futex: futexCall, mbind: mbindCall } = requirePlatform();
 
 function requirePlatform(): { futex: number; mbind: number } {
@@ -79,6 +82,21 @@ export const futex = libc.func(
   ]
 >;
 
+/** `syscall(2)` with the argument types of futex_waitv(2). */
+export const futexWaitv = libc.func(
+  "long syscall(long number, void *waiters, unsigned int count, unsigned int flags, " +
+    "void *deadline, int clock)",
+) as Native<
+  [
+    call: number,
+    waiters: BigUint64Array,
+    count: number,
+    flags: number,
+    deadline: BigInt64Array,
+    clock: number,
+  ]
+>;
+
 /** `syscall(2)` with the argument types of mbind(2), whose wrapper is in a library of its own. */
 export const mbind = libc.func(
   "long syscall(long number, void *addr, size_t length, long mode, " +
@@ -98,6 +116,11 @@ export const mbind = libc.func(
 /** The ArrayBuffer over `length` bytes of memory at `address`. Valid in every thread. */
 export function viewMemory(address: bigint, length: number): ArrayBuffer {
   return koffi.view(address, length);
+}
+
+/** Where the buffer is. It stays there as long as it is in use. */
+export function addressOf(buffer: ArrayBuffer): bigint {
+  return koffi.address(buffer);
 }
 
 /** errno of the last blocking call of this thread. */

@@ -59,6 +59,14 @@ export function grantWishes(mapping: Mapping, wishes: MemoryWishes): UnmetWish[]
   return unmet;
 }
 
+/**
+ * Has the kernel make these pages ready to be written, whole ones and as many as may be: a later
+ * touch takes nanoseconds instead of microseconds. False where it cannot.
+ */
+export function prefault(address: bigint, bytes: number): boolean {
+  return madvise(address, bytes, advicePopulateWrite) === 0;
+}
+
 /** Asks for transparent huge pages: those at once, and those that are moved or made later too. */
 function collapse({ address, buffer, pageBytes }: Mapping): void {
   if (pageBytes >= transparentPageBytes) return;
@@ -68,7 +76,7 @@ function collapse({ address, buffer, pageBytes }: Mapping): void {
 
 function populate({ address, buffer, pageBytes }: Mapping): string | undefined {
   const bytes = wholePages(buffer.byteLength, pageBytes);
-  if (madvise(address, bytes, advicePopulateWrite) === 0) return undefined;
+  if (prefault(address, bytes)) return undefined;
   const errno = errnoName(lastErrno());
   switch (errno) {
     case "EINVAL":

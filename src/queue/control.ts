@@ -146,8 +146,17 @@ export function readPosition({ words, doubles }: Control): Position | undefined 
     : undefined;
 }
 
+/** Notes how far the queue goes; in a queue without segments that is nowhere. */
+export function notePosition({ words, doubles }: Control, position: Position): void {
+  const { segment, end, sequence } = position;
+  words[controlOffset.segment / 4] = segment;
+  words[controlOffset.end / 4] = end;
+  doubles[controlOffset.sequence / 8] = sequence;
+  words[controlOffset.positionCheck / 4] = positionCheckOf(segment, end, sequence);
+}
+
 /** Exclusive or of a position, with the low 32 bits of its sequence. */
-export function positionCheckOf(segment: number, end: number, sequence: number): number {
+function positionCheckOf(segment: number, end: number, sequence: number): number {
   return segment ^ end ^ sequence ^ positionSalt;
 }
 

@@ -61,7 +61,7 @@ export class Cursor {
   look(verify: boolean): Found {
     const { segment, offset } = this;
     const { words, capacity } = segment;
-    if (offset + recordHeaderBytes > capacity) return isEnd(segment, offset) ? "end" : "damage";
+    if (offset === capacity) return "end";
     // SYNC record-complete: before anything of the record is read; pairs with Publisher.commit.
     const length = Atomics.load(words, offset >>> 2);
     if (length === 0) return "nothing";
@@ -82,12 +82,8 @@ export class Cursor {
     this.sequence++;
   }
 
-  private get epochHere(): number {
+  /** Of the record at `offset`, if there is one. */
+  get epochHere(): number {
     return this.segment.words[(this.offset >>> 2) + recordWord.epoch] ?? 0;
   }
-}
-
-/** Whether a segment ends at `offset`, where no record has room any more. */
-function isEnd({ words, capacity }: Segment, offset: number): boolean {
-  return offset === capacity || Atomics.load(words, offset >>> 2) === endMark;
 }

@@ -10,6 +10,7 @@ import {
   syncDirectory,
   type Mapping,
 } from "../memory/mapping.ts";
+import { reachedStep } from "../steps.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import {
   checksumKinds,
@@ -88,12 +89,13 @@ export function listSegments(directory: string): number[] {
 export function reserveSegment(directory: string, number: number, plan: SegmentPlan): boolean {
   const filePath = path.join(directory, segmentFileName(number));
   try {
-    return createMappedFile(
-      filePath,
-      plan.bytes,
-      (buffer) => writeSegmentHeader(buffer, number, plan),
-      { durable: true },
-    );
+    const reserve = (buffer: ArrayBuffer): void => {
+      writeSegmentHeader(buffer, number, plan);
+      reachedStep("queue.reserved");
+    };
+    const isMade = createMappedFile(filePath, plan.bytes, reserve, { durable: true });
+    if (isMade) reachedStep("queue.published");
+    return isMade;
   } catch (error) {
     throw storageFailed(`reserving ${filePath}`, error);
   }

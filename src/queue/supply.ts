@@ -16,7 +16,8 @@ export interface SegmentSupply {
   take(number: number): Segment | undefined;
   /** Gives the memory of a segment back that is not written any more. Never waits. */
   giveBack(segment: Segment): void;
-  close(): void;
+  /** Resolves once nothing more is made: from then on the directory is the caller's alone. */
+  close(): Promise<void>;
 }
 
 /** One that makes nothing ahead of time. */
@@ -24,7 +25,7 @@ export const noSupply: SegmentSupply = {
   wish: () => undefined,
   take: () => undefined,
   giveBack: ({ mapping }) => mapping.unmap(),
-  close: () => undefined,
+  close: () => Promise.resolve(),
 };
 
 /**

@@ -219,6 +219,7 @@ export class Stage {
         isAlive: ({ pid }: { pid: number }) => this.isAlive(pid),
       },
       "./futex.ts": this.futexes(),
+      "./pool-threads.ts": {},
       "node:fs": {
         readFileSync: (file: string) => {
           const pid = Number(file.split("/")[2]);

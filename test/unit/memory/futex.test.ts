@@ -1,49 +1,14 @@
 import assert from "node:assert/strict";
-import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import os from "node:os";
-import path from "node:path";
-import test, { type TestContext } from "node:test";
+import test from "node:test";
 import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
 import { futexWait, futexWaitAsync, futexWake } from "../../../src/memory/futex.ts";
-import { createMappedFile, mapFile } from "../../../src/memory/mapping.ts";
-
-/** Longer than any test may take: whoever waits so long was not woken. */
-const foreverMs = 60_000;
-
-interface SharedWord {
-  readonly filePath: string;
-  readonly address: bigint;
-  readonly words: Int32Array;
-}
-
-function makeWord(context: TestContext): SharedWord {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-futex-"));
-  context.after(() => fs.rmSync(directory, { recursive: true, force: true }));
-  const filePath = path.join(directory, "words");
-  createMappedFile(filePath, 8, () => undefined, { durable: false });
-  const { address, buffer } = mapFile(filePath, 8);
-  return { filePath, address, words: new Int32Array(buffer) };
-}
-
-function start(context: TestContext, name: string, ...args: string[]): ChildProcess {
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, name), ...args], {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  context.after(() => child.kill("SIGKILL"));
-  return child;
-}
-
-async function firstLine(child: ChildProcess): Promise<string> {
-  assert.ok(child.stdout !== null);
-  const [chunk] = (await once(child.stdout, "data")) as [Buffer];
-  return chunk.toString().trim();
-}
+import { firstLine, foreverMs, makeWord, start } from "./shared-words.ts";
 
 test("a process that sleeps on a word is woken by another", async (context) => {
   const { filePath, address } = makeWord(context);
-  const sleeper = start(context, "futex-sleeper.ts", filePath, String(foreverMs));
+  const sleeper = start(context, "futex-sleeper.ts", [filePath, String(foreverMs)]);
   assert.equal(await firstLine(sleeper), "sleeping");
   const ended = once(sleeper, "close");
   // It may still be on its way to sleep, so one wake-up is not enough. The word never changes.
@@ -56,7 +21,7 @@ test("a process that sleeps on a word is woken by another", async (context) => {
 
 test("the event loop stays free while another process is awaited", async (context) => {
   const { filePath, address, words } = makeWord(context);
-  const waker = start(context, "futex-waker.ts", filePath);
+  const waker = start(context, "futex-waker.ts", [filePath]);
   assert.equal(await firstLine(waker), "ready");
   let awake = false;
   const woken = futexWaitAsync(address, 0, foreverMs).then(() => void (awake = true));

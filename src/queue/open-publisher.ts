@@ -1,0 +1,153 @@
+/** Opening a queue to write: who may, and where it goes on. */
+import fs from "node:fs";
+import path from "node:path";
+import { GaplessError, isGaplessError } from "../errors.ts";
+import { silenceAt } from "../memory/heartbeat.ts";
+import { acquireLock } from "../memory/lock-file.ts";
+import { syncDirectory } from "../memory/mapping.ts";
+import { reachedStep } from "../steps.ts";
+import {
+  createControl,
+  enterWriter,
+  hasLiveWriter,
+  isQueue,
+  newIdentity,
+  notePosition,
+  openControl,
+  type Control,
+  type Position,
+} from "./control.ts";
+import { controlOffset } from "./layout.ts";
+import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
+import { preallocate } from "./preallocation.ts";
+import { Publisher } from "./publisher.ts";
+import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
+import { listSegments, removeUnfinishedSegments } from "./segment.ts";
+import { storageFailed } from "./storage-errors.ts";
+import { noSupply } from "./supply.ts";
+
+export const writerLockName = "writer.lock";
+
+/**
+ * Opens a queue for writing, and makes it, with its folders, where there is none. What a crash
+ * left behind its end is cut off: see `onCut`. How long that takes does not depend on the size.
+ *
+ *     await using publisher = openPublisher("/var/lib/exchange/trades");
+ *     const sequence = publisher.append(1, bytes);
+ *
+ * @throws GaplessError CONFIG_INVALID; WRITER_ALREADY_ACTIVE with the process that has it;
+ *   STORAGE_CORRUPT where what cannot have been lost in a crash is damaged or missing, and for
+ *   another version; STORAGE_FULL
+ */
+export function openPublisher(directory: string, options: PublisherOptions = {}): Publisher {
+  if (typeof directory !== "string" || directory === "") {
+    throw new GaplessError("CONFIG_INVALID", "A queue needs its directory: it is empty.");
+  }
+  const folder = path.resolve(directory);
+  const resolved = resolveOptions(folder, options);
+  const release = takeDirectory(folder, resolved);
+  try {
+    return open(folder, resolved, release);
+  } catch (error) {
+    release();
+    throw storageFailed(`opening the queue in ${folder}`, error);
+  }
+}
+
+function open(directory: string, options: ResolvedOptions, release: () => void): Publisher {
+  refuseFirstVersion(directory);
+  removeUnfinishedSegments(directory);
+  if (!isQueue(directory)) begin(directory);
+  const control = openControl(directory, "write");
+  try {
+    // Only with takeOverAfterMs: the lock is another's as long as it lives.
+    const mayWrite = hasLiveWriter(control);
+    let recovered = mayWrite ? undefined : recover(directory, control);
+    const epoch = nextEpoch(control, recovered?.tail);
+    // Before the boot: in another one, what is noted there does not count.
+    if (recovered !== undefined) notePosition(control, positionOf(recovered));
+    enterWriter(control, epoch);
+    // Durable before the first record of it: no two writers have the same.
+    control.mapping.syncBlocking(0, controlOffset.segment);
+    reachedStep("queue.entered");
+    if (recovered === undefined) {
+      recovered = fenceOff(directory, control);
+      notePosition(control, positionOf(recovered));
+    }
+    if (recovered.cut !== undefined) options.onCut?.(recovered.cut);
+    const { segmentBytes: bytes, checksum } = options;
+    const supply = options.preallocate
+      ? preallocate(directory, { identity: control.identity, bytes, checksum })
+      : noSupply;
+    return new Publisher({ directory, control, epoch, recovered, options, supply, release });
+  } catch (error) {
+    control.mapping.unmap();
+    throw error;
+  }
+}
+
+function takeDirectory(directory: string, { takeOverAfterMs }: ResolvedOptions): () => void {
+  try {
+    makeDirectory(directory);
+    return acquireLock(path.join(directory, writerLockName), {
+      mayReplace: () => isQueue(directory) && silenceOf(directory) >= takeOverAfterMs,
+    });
+  } catch (error) {
+    if (!isGaplessError(error, "ALREADY_OPEN")) throw storageFailed(`taking ${directory}`, error);
+    throw new GaplessError(
+      "WRITER_ALREADY_ACTIVE",
+      `The queue in ${directory} has a writer. ${error.message}`,
+      { cause: error },
+    );
+  }
+}
+
+function silenceOf(directory: string): number {
+  const { words, mapping } = openControl(directory, "read");
+  const silentMs = silenceAt(words, controlOffset.heartbeat / 4);
+  mapping.unmap();
+  return silentMs;
+}
+
+/** Makes the control file of a new queue. */
+function begin(directory: string): void {
+  const numbers = listSegments(directory);
+  if (numbers.length > 0) {
+    throw new GaplessError(
+      "STORAGE_CORRUPT",
+      `${directory} has segments and no queue.control. Restore that from a copy; without one, ` +
+        "gapless queue repair makes it anew.",
+    );
+  }
+  createControl(directory, newIdentity());
+}
+
+function positionOf({ tail }: Recovered): Position {
+  if (tail === undefined) return { segment: 0, end: 0, sequence: 0 };
+  return { segment: tail.segment.number, end: tail.end, sequence: tail.lastSequence };
+}
+
+/** Greater than that of any writer before. */
+function nextEpoch({ words }: Control, tail: Tail | undefined): number {
+  const known = Atomics.load(words, controlOffset.epoch / 4) >>> 0;
+  return (Math.max(known, tail?.epoch ?? 0, tail?.beginning.epoch ?? 0) + 1) | 0;
+}
+
+function refuseFirstVersion(directory: string): void {
+  if (!fs.readdirSync(directory).some((name) => /^\d{20}\.log$/.test(name))) return;
+  throw new GaplessError(
+    "STORAGE_CORRUPT",
+    `${directory} holds a queue of another format: version=1. Open it with the release that ` +
+      "wrote it, or move it away.",
+  );
+}
+
+/** Makes the directory so that its own name, and those of the parents made with it, last. */
+function makeDirectory(directory: string): void {
+  const first = fs.mkdirSync(directory, { recursive: true });
+  if (first === undefined) return;
+  const top = path.dirname(first);
+  for (let made = directory; made !== top; made = path.dirname(made)) {
+    syncDirectory(path.dirname(made));
+  }
+}

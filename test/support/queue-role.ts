@@ -1,0 +1,30 @@
+/** A process that does one thing with a queue, as queue-children.ts tells it to. */
+import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { payloadOf } from "./queue-records.ts";
+
+/** What a publisher is to do: say each sequence once it was appended. */
+export interface PublishTask {
+  readonly directory: string;
+  readonly options: PublisherOptions;
+  readonly count: number;
+  readonly size: number;
+}
+
+const [role = "", task = "{}"] = process.argv.slice(2);
+const say = (line: string | number): void => void process.stdout.write(`${line}\n`);
+
+const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
+  /** Appends as fast as it can, and lets events come between segments. */
+  async publish({ directory, options, count, size }: PublishTask): Promise<void> {
+    const publisher = openPublisher(directory, options);
+    for (let appended = 0; appended < count; appended++) {
+      const sequence = publisher.append(1, payloadOf(publisher.lastSequence + 1, size));
+      if (sequence % 8 === 0) await new Promise((resolve) => setImmediate(resolve));
+      say(sequence);
+    }
+    await publisher.close();
+    say("closed");
+  },
+};
+
+await roles[role]?.(JSON.parse(task) as never);

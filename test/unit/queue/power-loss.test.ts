@@ -1,0 +1,136 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import test from "node:test";
+import { controlFileName } from "../../../src/queue/control.ts";
+import { checksumKinds, controlOffset, type ChecksumKind } from "../../../src/queue/layout.ts";
+import { openPublisher, type Publisher } from "../../../src/queue/queue.ts";
+import { seededRandom, type Random } from "../../../src/random.ts";
+import { Recording, type Choose } from "../../support/power-loss.ts";
+import {
+  makeFastDirectory,
+  payloadOf,
+  walkQueue,
+  type FoundRecord,
+} from "../../support/queue-records.ts";
+
+const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const rounds = Number(process.env["ROUNDS"] ?? 20);
+const segmentBytes = 4096;
+const statesOfCrash = 12;
+
+const open = (directory: string, checksum: ChecksumKind): Publisher =>
+  openPublisher(directory, { segmentBytes, checksum, preallocate: false });
+
+/** Appends, flushes and opens at random behind `history`, and adds to it. */
+async function play(
+  directory: string,
+  checksum: ChecksumKind,
+  random: Random,
+  history: FoundRecord[],
+): Promise<{ publisher: Publisher; syncing: Promise<unknown> }> {
+  let publisher = open(directory, checksum);
+  assert.equal(publisher.lastSequence, history.length);
+  let syncing: Promise<unknown> = Promise.resolve();
+  const append = (count: number): void => {
+    const records = Array.from({ length: count }, (_, index) => {
+      const sequence = history.length + index + 1;
+      const size = random.below(random.below(8) === 0 ? 1150 : 120);
+      const payload = payloadOf(random.below(1000), size);
+      const { epoch } = publisher;
+      return { sequence, type: random.below(5), epoch, timestampNs: BigInt(sequence), payload };
+    });
+    history.push(...records);
+    assert.equal(publisher.appendMany(records), history.length);
+  };
+  for (let step = 1 + random.below(30); step > 0; step--) {
+    const die = random.below(10);
+    if (die === 0) {
+      await publisher.flush();
+    } else if (die === 1) {
+      syncing = publisher.flush();
+    } else if (die === 2) {
+      const start = publisher.claim(1, 60);
+      publisher.memory.bytes.fill(0x55, start, start + 60);
+      publisher.abort();
+    } else if (die === 3 && random.below(3) === 0) {
+      await publisher.close();
+      publisher = open(directory, checksum);
+    } else {
+      append(1 + random.below(die < 6 ? 3 : 1));
+    }
+  }
+  return { publisher, syncing };
+}
+
+/** All of the oldest, all of the newest, and what chance has it. */
+function chooser(state: number, random: Random): Choose {
+  if (state === 0) return () => 0;
+  if (state === 1) return (count) => count - 1;
+  // Most of the sectors are of one time, a few of another.
+  const rarely = 2 + random.below(6);
+  const keeps = random.below(2) === 0;
+  return (count) => {
+    if (random.below(rarely) === 0) return random.below(count);
+    return keeps ? count - 1 : 0;
+  };
+}
+
+/** The machine starts again: with these files, and another boot. */
+function materialize(files: ReadonlyMap<string, Buffer>, directory: string): void {
+  fs.mkdirSync(directory);
+  for (const [name, content] of files) {
+    if (name === controlFileName) content.fill(0xb0, controlOffset.boot, controlOffset.boot + 16);
+    // Of another boot: nobody holds it.
+    if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(directory, name), content);
+  }
+}
+
+for (const checksum of checksumKinds) {
+  test(`G4: a power loss takes no record that was flushed, and leaves no other one: ${checksum}`, async (t) => {
+    t.diagnostic(`SEED=${seed}`);
+    const random = seededRandom(seed);
+    const root = makeFastDirectory(t);
+    const seen = { lost: 0, kept: 0, twice: 0 };
+    let places = 0;
+    for (let round = 0; round < rounds; round++) {
+      let directories = [path.join(root, String(places++))];
+      let histories: FoundRecord[][] = [[]];
+      for (let losses = 0; losses < 2; losses++) {
+        const left: string[] = [];
+        const leftHistories: FoundRecord[][] = [];
+        for (const [index, directory] of directories.entries()) {
+          fs.mkdirSync(directory, { recursive: true });
+          const history = [...(histories[index] ?? [])];
+          using recording = await Recording.start(directory);
+          recording.settle();
+          const { publisher, syncing } = await play(directory, checksum, random, history);
+          const { durableSequence } = publisher;
+          const states = losses === 0 ? statesOfCrash : 2;
+          for (let state = 0; state < states; state++) {
+            const after = path.join(root, String(places++));
+            materialize(recording.lose(chooser(losses + state, random)), after);
+            const recovered = open(after, checksum);
+            const { lastSequence } = recovered;
+            await recovered.close();
+            const where = `SEED=${seed} round=${round} state=${state} losses=${losses}`;
+            assert.ok(lastSequence >= durableSequence, `${where}: ${lastSequence}`);
+            assert.deepEqual(walkQueue(after), history.slice(0, lastSequence), where);
+            seen[lastSequence < history.length ? "lost" : "kept"]++;
+            if (losses > 0) seen.twice++;
+            left.push(after);
+            leftHistories.push(history.slice(0, lastSequence));
+          }
+          await syncing;
+          await publisher.close();
+          fs.rmSync(directory, { recursive: true });
+        }
+        directories = left;
+        histories = leftHistories;
+      }
+      for (const directory of directories) fs.rmSync(directory, { recursive: true });
+    }
+    assert.ok(seen.lost > 0 && seen.kept > 0 && seen.twice > 0, JSON.stringify(seen));
+    t.diagnostic(JSON.stringify(seen));
+  });
+}
