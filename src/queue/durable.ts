@@ -44,6 +44,7 @@ export class Durable {
 
   private readonly directory: string;
   private readonly control: Control;
+  private readonly onFailure: () => void;
   private readonly commits = new GroupCommit(() => this.sync());
   private readonly syncsEach: boolean;
   private readonly timer: NodeJS.Timeout | undefined;
@@ -58,8 +59,16 @@ export class Durable {
   /** After a failed sync the kernel may have dropped pages that it then calls clean. */
   private failure: Error | undefined;
 
-  constructor(directory: string, control: Control, start: DurableStart, durability: Durability) {
+  /** `onFailure` is called once a sync has failed: nothing more is to be appended. */
+  constructor(
+    directory: string,
+    control: Control,
+    start: DurableStart,
+    durability: Durability,
+    onFailure: () => void,
+  ) {
     this.directory = directory;
+    this.onFailure = onFailure;
     this.control = control;
     this.sequence = start.durable;
     // What comes from the disk is durable, also where the file that says so lagged behind it.
@@ -145,6 +154,7 @@ export class Durable {
       if (segment !== undefined && !isLast) await this.syncSegment(segment.number, end, segment);
     } catch (error) {
       this.failure = storageFailed(`flushing the queue in ${this.directory}`, error);
+      this.onFailure();
       throw this.failure;
     }
     this.sequence = Math.max(this.sequence, sequence);

@@ -135,7 +135,9 @@ export class Publisher {
     this.clock.advance(this.latestHigh, this.latestLow);
     const { sequence: appended, number } = this;
     const start = { appended, durable: recovered.durableSequence, number };
-    this.durable = new Durable(directory, control, start, options.durability);
+    // From then on every append takes the slow path, and is told.
+    const onFailure = (): void => void (this.capacity = 0);
+    this.durable = new Durable(directory, control, start, options.durability, onFailure);
     if (tail?.hasEnded === false) {
       this.enter(tail.segment, tail.beginning.firstSequence, tail.end);
     } else if (tail !== undefined) {

@@ -303,6 +303,7 @@ test("a segment that is deleted while it is written is told by the next flush", 
   await assert.rejects(publisher.flush(), { code: "STORAGE_CORRUPT" });
   // What the device has cannot be told any more.
   await assert.rejects(publisher.flush(), { code: "STORAGE_CORRUPT" });
+  refuses(() => publisher.append(1, payloadOf(2)), "STORAGE_CORRUPT", /1\.segment/);
   assert.equal(publisher.level(1), "process");
   await assert.rejects(publisher.close(), { code: "STORAGE_CORRUPT" });
 });
