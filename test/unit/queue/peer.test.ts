@@ -14,7 +14,7 @@ import { seededRandom } from "gapless/testing";
 import { recordHeaderBytes, segmentFileName } from "../../../src/queue/layout.ts";
 import { listSegments } from "../../../src/queue/segment.ts";
 import { goldenSegments, payloadOf, restoreGolden } from "./golden.ts";
-import { makeDirectory } from "./scratch.ts";
+import { makeDirectory } from "../../support/queue-records.ts";
 
 const skip = spawnSync("cc", ["--version"]).status === 0 ? false : "no C compiler (cc)";
 const run = promisify(execFile);

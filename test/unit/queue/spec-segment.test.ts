@@ -56,7 +56,7 @@ import {
   type GoldenRecord,
   type GoldenSegment,
 } from "./golden.ts";
-import { makeDirectory } from "./scratch.ts";
+import { makeDirectory } from "../../support/queue-records.ts";
 
 const page = fs.readFileSync(path.join(import.meta.dirname, "../../../spec/segment.md"), "utf8");
 const identity = BigInt(goldenSegments[0]?.identity ?? 0);
