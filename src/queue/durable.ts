@@ -159,7 +159,9 @@ export class Durable {
     }
     this.sequence = Math.max(this.sequence, sequence);
     const { words, doubles } = this.control;
-    doubles[controlOffset.durable / 8] = this.sequence;
+    const told = doubles[controlOffset.durable / 8] ?? 0;
+    // One that was fenced meanwhile does not take back what the next one has told.
+    doubles[controlOffset.durable / 8] = Math.max(told, this.sequence);
     reachedStep("queue.durable");
     if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
   }
