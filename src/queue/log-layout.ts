@@ -71,6 +71,8 @@ export const threadOffset = {
   head: 1,
   /** Lines that found no room. */
   dropped: 2,
+  /** Node's number of the thread. */
+  thread: 3,
 
   /** Everything before it is drained. */
   tail: wordsOfLine,

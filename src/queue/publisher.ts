@@ -135,7 +135,9 @@ export class Publisher {
     this.clock.advance(this.latestHigh, this.latestLow);
     const { sequence: appended, number } = this;
     const start = { appended, durable: recovered.durableSequence, number };
-    this.durable = new Durable(directory, control, start, options.durability);
+    // From then on every append takes the slow path, and is told.
+    const onFailure = (): void => void (this.capacity = 0);
+    this.durable = new Durable(directory, control, start, options.durability, onFailure);
     if (tail?.hasEnded === false) {
       this.enter(tail.segment, tail.beginning.firstSequence, tail.end);
     } else if (tail !== undefined) {
@@ -191,10 +193,11 @@ export class Publisher {
    * @throws GaplessError as `append`
    */
   claim(type: number, length: number, timestampNs?: bigint): number {
-    // Also what is no length: nothing compares with it.
-    if (!(length >= 0 && this.end + spaceOf(recordHeaderBytes + length) <= this.capacity)) {
-      if (!this.makeRoom(length)) return BACK_PRESSURED;
-    }
+    const hasRoom =
+      length >>> 0 === length &&
+      length <= this.payloadBytesMax &&
+      this.end + spaceOf(recordHeaderBytes + length) <= this.capacity;
+    if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
     if (type >>> 0 !== type) throw this.wrongType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
     this.stamp(this.end, timestampNs);
