@@ -140,9 +140,20 @@ export function readPosition({ words, doubles }: Control): Position | undefined 
   const end = words[controlOffset.end / 4] ?? 0;
   const sequence = doubles[controlOffset.sequence / 8] ?? 0;
   const check = words[controlOffset.positionCheck / 4] ?? 0;
-  return check === positionCheckOf(segment, end, sequence) && segment > 0
-    ? { segment, end, sequence }
-    : undefined;
+  const isWhole =
+    check === positionCheckOf(segment, end, sequence) &&
+    segment > 0 &&
+    Number.isSafeInteger(sequence);
+  return isWhole ? { segment, end, sequence } : undefined;
+}
+
+/** Whether the writer has noted that sequence, or a later one. Allocates nothing. */
+export function hasNoted({ words, doubles }: Control, sequence: number): boolean {
+  const newest = doubles[controlOffset.sequence / 8] ?? 0;
+  if (newest < sequence) return false;
+  const segment = words[controlOffset.segment / 4] ?? 0;
+  const end = words[controlOffset.end / 4] ?? 0;
+  return words[controlOffset.positionCheck / 4] === positionCheckOf(segment, end, newest);
 }
 
 /** Notes how far the queue goes; in a queue without segments that is nowhere. */

@@ -172,6 +172,8 @@ export class ReaderFile {
     this.words[readerOffset.pid / 4] = pid;
     this.doubles[readerOffset.startTicks / 8] = startTicks;
     Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
+    // Until it has found where it begins, it may need anything.
+    this.noteTaken(0);
     this.noteSeen();
   }
 }
@@ -217,6 +219,23 @@ export function lookAtReader(directory: string, name: string, identity: bigint):
   } finally {
     mapping.unmap();
   }
+}
+
+/**
+ * Notes in the file of a reader, whether anybody reads or not, that it is not waited for through
+ * this sequence. Survives power loss.
+ */
+export function notePassedOver(
+  directory: string,
+  name: string,
+  identity: bigint,
+  sequence: number,
+): void {
+  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const { mapping, doubles } = openMemory(filePath, identity, "write");
+  doubles[readerOffset.passedOver / 8] = sequence;
+  mapping.syncBlocking(0, readerBytes);
+  mapping.unmap();
 }
 
 function openMemory(filePath: string, identity: bigint, access: "read" | "write"): ReaderMemory {
