@@ -1,4 +1,5 @@
 /** Creates, checks and maps the file of a channel. */
+import { randomInt } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import zlib from "node:zlib";
@@ -25,7 +26,7 @@ export interface ChannelFile {
   readonly lanes: readonly [Lane, ...Lane[]];
   /** What of the channel's wishes about its memory could not be met. */
   readonly unmet: readonly UnmetWish[];
-  /** Another number where the file was made anew: there, sequences begin again. */
+  /** Of 32 bits, drawn when the file was made: where it was made anew, sequences begin again. */
   readonly identity: number;
   unmap(): void;
 }
@@ -41,12 +42,15 @@ export function openChannelFile(directory: string, channel: Channel): ChannelFil
   const filePath = channelPath(directory, channel.name);
   const laneBytes = laneBytesOf(channel);
   if (!fs.existsSync(filePath)) {
+    // Not of boot, device and inode: an inode may be used again.
+    const identity = randomInt(2 ** 32);
     createMemoryFile(
       filePath,
       laneBytes * channel.priorities,
       (buffer) => {
         for (let lane = 0; lane < channel.priorities; lane++) {
-          writeHeader(new Int32Array(buffer, lane * laneBytes, headerWord.end), channel, lane);
+          const words = new Int32Array(buffer, lane * laneBytes, headerWord.end);
+          writeHeader(words, channel, lane, identity);
           noteCreation(new Lane(channel, buffer, lane, 0n));
         }
         describeChannel(new Lane(channel, buffer, 0, 0n));
@@ -55,8 +59,6 @@ export function openChannelFile(directory: string, channel: Channel): ChannelFil
     );
   }
   const mapping = mapFile(filePath, controlBytesMin);
-  const { dev, ino } = fs.statSync(filePath);
-  const identity = zlib.crc32(`${identifySelf().bootId} ${dev} ${ino}`);
   let unmet: readonly UnmetWish[];
   try {
     checkFile(mapping, filePath, channel);
@@ -67,6 +69,7 @@ export function openChannelFile(directory: string, channel: Channel): ChannelFil
     throw error;
   }
   const { address, buffer } = mapping;
+  const identity = identityIn(new Int32Array(buffer, 0, headerWord.end)) >>> 0;
   const lanes = Array.from(
     { length: channel.priorities },
     (_unused, lane) => new Lane(channel, buffer, lane, address),
@@ -91,13 +94,13 @@ function noteCreation(lane: Lane): void {
   for (const consumer of lane.channel.consumers.keys()) beat(lane.words, lane.consumer(consumer));
 }
 
-function writeHeader(words: Int32Array, channel: Channel, lane: number): void {
-  words.set(settingsWords(channel, lane), headerWord.magicLow);
+function writeHeader(words: Int32Array, channel: Channel, lane: number, identity: number): void {
+  words.set(headerOf(channel, lane, identity), headerWord.magicLow);
   words[headerWord.checksum] = headerChecksum(words);
 }
 
-/** The header that belongs to the settings, but for its checksum. */
-function settingsWords(channel: Channel, lane: number): Int32Array {
+/** The header that belongs to settings and identity, but for its checksum. */
+function headerOf(channel: Channel, lane: number, identity: number): Int32Array {
   const words = new Int32Array(headerWord.end);
   words[headerWord.magicLow] = magicLow;
   words[headerWord.magicHigh] = magicHigh;
@@ -109,6 +112,7 @@ function settingsWords(channel: Channel, lane: number): Int32Array {
   words[headerWord.producers] = channel.producers.length;
   words[headerWord.lanes] = channel.priorities;
   words[headerWord.lane] = lane;
+  words[headerWord.identity] = identity;
   words.set(bootIdWords(), headerWord.bootId);
   return words;
 }
@@ -132,7 +136,7 @@ function checkFile({ buffer, pageBytes }: Mapping, filePath: string, channel: Ch
   for (let lane = 0; lane < channel.priorities; lane++) {
     const words = new Int32Array(buffer, lane * laneBytes, headerWord.end);
     checkHeader(words, filePath, channel);
-    const expected = settingsWords(channel, lane);
+    const expected = headerOf(channel, lane, identityIn(first));
     expected[headerWord.checksum] = headerChecksum(expected);
     // Every access trusts the settings, and the settings only what is compared with them here.
     if (words.some((word, index) => word !== expected[index])) {
@@ -180,6 +184,10 @@ export function unusable(filePath: string, reason: string): GaplessError {
     `${filePath} is not a usable channel: ${reason}. Stop the services that use it and remove ` +
       "it: it is made anew, and consumers fill what it held from their archive.",
   );
+}
+
+function identityIn(words: Int32Array): number {
+  return words[headerWord.identity] ?? 0;
 }
 
 function headerChecksum(words: Int32Array): number {

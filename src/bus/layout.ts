@@ -60,7 +60,7 @@ const wordsOfLine = lineBytes / wordBytes;
 /** "GAPLRING" as two little-endian words. */
 export const magicLow = 0x4c504147;
 export const magicHigh = 0x474e4952;
-export const layoutVersion = 2;
+export const layoutVersion = 3;
 
 /** Indices of 32-bit words in a lane. */
 export const headerWord = {
@@ -81,6 +81,8 @@ export const headerWord = {
   lanes: 13,
   /** Which of the lanes this is. */
   lane: 14,
+  /** Drawn when the file is made, the same in all its lanes: tells it from all other files. */
+  identity: 15,
   end: wordsOfLine,
 } as const;
 
@@ -319,7 +321,7 @@ export function messageBytesLimit(ringBytes: number): number {
 }
 
 assert(pageBytes + lossesKept * lossBytes <= 2 * pageBytes, "losses overlap the parties");
-assert(headerWord.lane < headerWord.end, "the header does not fit its line");
+assert(headerWord.identity < headerWord.end, "the header does not fit its line");
 assert(recordHeaderBytes % unitBytes === 0, "records would lose their alignment");
 assert(ringBytesMax / unitBytes <= 2 ** 30, "positions could not tell full from empty");
 assert(consumerOffset.readLatency + 128 <= partyOffset.name, "the name overlaps the histograms");

@@ -99,7 +99,7 @@ static void attach(const char *path) {
   if (file < 0 || fstat(file, &status) || status.st_size < 8192) fail("no channel file");
   base = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (base == MAP_FAILED) fail("cannot map");
-  if (memcmp(base, "GAPLRING", 8) || *cell(8) != 2) fail("not a channel");
+  if (memcmp(base, "GAPLRING", 8) || *cell(8) != 3) fail("not a channel");
   if (*cell(12) != crc32(base + 16, 112)) fail("checksum");
   if (*cell(16) < 12 || *cell(16) > 33) fail("size of the ring");
   if (*cell(52) != 1 || *cell(56) != 0) fail("several lanes");
