@@ -9,15 +9,21 @@ import { mapFile, wholePages, type Mapping } from "../memory/mapping.ts";
 import { identifySelf } from "../memory/process-identity.ts";
 import { grantWishes, type UnmetWish } from "../memory/wishes.ts";
 import type { Channel } from "./config.ts";
-import { describeChannel, fingerprint } from "./description.ts";
+import { describeChannel, descriptionOf, fingerprint, readDescription } from "./description.ts";
+import { disagreements } from "./disagreement.ts";
 import { beat, renewClock } from "./heartbeat.ts";
 import { Lane, laneBytesOf } from "./lane.ts";
 import {
+  consumersMax,
   headerWord,
   layoutVersion,
   magicHigh,
   magicLow,
   pageBytes as controlBytesMin,
+  prioritiesMax,
+  producersMax,
+  ringBytesLog2Max,
+  ringBytesLog2Min,
 } from "./layout.ts";
 
 /** A channel that is mapped: a lane for each level of priority, the lowest first. */
@@ -36,7 +42,8 @@ export interface ChannelFile {
  * at once: one of them creates it, and nobody sees it before it is whole.
  *
  * @throws GaplessError STORAGE_FULL, STORAGE_CORRUPT, CONFIG_INVALID where the file was made with
- *   other settings, or PLATFORM_UNSUPPORTED where a strict channel does not get its memory.
+ *   other settings, each of which it names, or PLATFORM_UNSUPPORTED where a strict channel does not
+ *   get its memory.
  */
 export function openChannelFile(directory: string, channel: Channel): ChannelFile {
   const filePath = channelPath(directory, channel.name);
@@ -127,7 +134,10 @@ function notGranted({ name }: Channel, unmet: readonly UnmetWish[]): GaplessErro
 
 function checkFile({ buffer, pageBytes }: Mapping, filePath: string, channel: Channel): void {
   const first = new Int32Array(buffer, 0, headerWord.end);
-  checkHeader(first, filePath, channel);
+  checkChannelHeader(first, filePath);
+  if (first[headerWord.fingerprint] !== fingerprint(channel)) {
+    throw madeOtherwise(wordsOf(buffer), filePath, channel);
+  }
   const laneBytes = laneBytesOf(channel);
   const bytes = wholePages(laneBytes * channel.priorities, pageBytes);
   if (buffer.byteLength !== bytes) {
@@ -135,7 +145,7 @@ function checkFile({ buffer, pageBytes }: Mapping, filePath: string, channel: Ch
   }
   for (let lane = 0; lane < channel.priorities; lane++) {
     const words = new Int32Array(buffer, lane * laneBytes, headerWord.end);
-    checkHeader(words, filePath, channel);
+    checkChannelHeader(words, filePath);
     const expected = headerOf(channel, lane, identityIn(first));
     expected[headerWord.checksum] = headerChecksum(expected);
     // Every access trusts the settings, and the settings only what is compared with them here.
@@ -145,15 +155,21 @@ function checkFile({ buffer, pageBytes }: Mapping, filePath: string, channel: Ch
   }
 }
 
-function checkHeader(words: Int32Array, filePath: string, channel: Channel): void {
-  checkChannelHeader(words, filePath);
-  if (words[headerWord.fingerprint] !== fingerprint(channel)) {
-    throw new GaplessError(
-      "CONFIG_INVALID",
-      `${filePath} was made with other settings than channel ${channel.name} has now. Stop the ` +
-        "services that use it and remove it, or give all of them the same configuration.",
-    );
-  }
+/** All whole words of a file. */
+export function wordsOf(buffer: ArrayBuffer): Int32Array {
+  return new Int32Array(buffer, 0, Math.floor(buffer.byteLength / 4));
+}
+
+/** The settings are not those of the file, in whose first lane `words` begin. */
+function madeOtherwise(words: Int32Array, filePath: string, channel: Channel): GaplessError {
+  checkSizes(words, filePath);
+  const known = disagreements(readDescription(words, channel.name), descriptionOf(channel));
+  const which = known.length > 0 ? known.join("; ") : "which ones, it does not tell";
+  return new GaplessError(
+    "CONFIG_INVALID",
+    `${filePath} was made with other settings than channel ${channel.name} has now: ${which}. ` +
+      "Stop the services that use it and remove it, or give all of them the same configuration.",
+  );
 }
 
 /**
@@ -175,6 +191,34 @@ export function checkChannelHeader(words: Int32Array, filePath: string): void {
   if (bootIdWords().some((word, index) => word !== found(headerWord.bootId + index))) {
     throw unusable(filePath, "it is from before the last boot");
   }
+}
+
+/**
+ * That what the header says of sizes is possible, and as much as the file has. `words` are all of
+ * the file.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function checkSizes(words: Int32Array, filePath: string): void {
+  const found = (index: number): number => words[index] ?? 0;
+  const limits: [what: string, count: number, least: number, most: number][] = [
+    ["ringBytesLog2", found(headerWord.ringBytesLog2), ringBytesLog2Min, ringBytesLog2Max],
+    ["producers", found(headerWord.producers), 1, producersMax],
+    ["consumers", found(headerWord.consumers), 1, consumersMax],
+    ["lanes", found(headerWord.lanes), 1, prioritiesMax],
+  ];
+  for (const [what, count, least, most] of limits) {
+    if (count >= least && count <= most) continue;
+    throw unusable(filePath, `${what}=${count}, expected ${least} to ${most}`);
+  }
+  const laneBytes = laneBytesOf({
+    producers: { length: found(headerWord.producers) },
+    consumers: { length: found(headerWord.consumers) },
+    ringBytes: 2 ** found(headerWord.ringBytesLog2),
+  });
+  const bytesMin = laneBytes * found(headerWord.lanes);
+  if (words.byteLength >= bytesMin) return;
+  throw unusable(filePath, `bytes=${words.byteLength}, expected ${bytesMin}`);
 }
 
 /** What the file of a channel is not. */

@@ -311,8 +311,10 @@ export function extensionBytesOf(kind: number): number {
   return stampBytes + unitBytes * (((kind & extension.topicBytesMask) + 7) >>> 3);
 }
 
-export const ringBytesMin = 4096;
-export const ringBytesMax = 2 ** 33;
+export const ringBytesLog2Min = 12;
+export const ringBytesLog2Max = 33;
+export const ringBytesMin = 2 ** ringBytesLog2Min;
+export const ringBytesMax = 2 ** ringBytesLog2Max;
 
 /** A record may take an eighth of the ring, so that a skipped rest never makes one unplaceable. */
 export function messageBytesLimit(ringBytes: number): number {

@@ -147,23 +147,6 @@ test("a header that lies, and has the right checksum, is refused", (t) => {
   }
 });
 
-test("a file that was made with other settings is no damage, but a wrong configuration", (t) => {
-  const directory = makeDirectory(t);
-  makeChannel(directory);
-  const others: Settings[] = [
-    { messageSizeMax: 400 },
-    { failedConsumer: "evict" },
-    { consumers: ["ledger", "candles"] },
-    { consumers: ["candles", "ledger"] },
-    { bufferSize: "8KB" },
-  ];
-  for (const settings of others) {
-    const error = refusal(directory, { consumers: ["ledger"], ...settings });
-    assert.equal(error.code, "CONFIG_INVALID", JSON.stringify(settings));
-    assert.match(error.message, /other settings than channel trades has now/);
-  }
-});
-
 test("an end that cannot be opened is nobody's: it can be opened once the file is mended", (t) => {
   const directory = makeDirectory(t);
   const file = openFile(directory);
