@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { BACK_PRESSURED, type Bus, type Publisher, type Subscriber } from "gapless/bus";
+import { isGaplessError } from "../../src/errors.ts";
 import type { ChannelFile } from "../../src/bus/channel-file.ts";
 import { recordHeaderUnits, unitBytes } from "../../src/bus/layout.ts";
 import {
@@ -84,7 +85,7 @@ export class World {
   }
 
   claim(who: number, length: number, fill: number): void {
-    const writer = this.writer(who);
+    const writer = this.unfinished(who);
     const bytes = new Uint8Array(length);
     for (let index = 0; index < length; index++) bytes[index] = (fill + index) & 0xff;
     const offset = writer.publisher.claim(length);
@@ -110,7 +111,7 @@ export class World {
   }
 
   offer(who: number, length: number, fill: number): void {
-    const writer = this.writer(who);
+    const writer = this.unfinished(who);
     const bytes = new Uint8Array(length).fill(fill);
     const sequence = writer.publisher.offer(bytes);
     const entry = this.placeAs(who, bytes, sequence >= 0);
@@ -122,7 +123,7 @@ export class World {
 
   /** Asks for room without waiting for it. */
   askForRoom(who: number, length: number): void {
-    const writer = this.writer(who);
+    const writer = this.unfinished(who);
     if (writer.claims.length > 0) return;
     const hasRoom = writer.publisher.waitForRoomBlocking(length, 0);
     const isEmpty = this.readers.every(({ released }) => released.position === this.head);
@@ -314,6 +315,17 @@ export class World {
 
   private writer(who: number): Writer {
     return this.writers[who % this.writers.length] ?? assert.fail();
+  }
+
+  /** One that has finished writes nothing before it begins anew. */
+  private unfinished(who: number): Writer {
+    const writer = this.writer(who);
+    if (!writer.finished) return writer;
+    const { publisher } = writer;
+    const uses = [() => publisher.claim(0), () => publisher.waitForRoomBlocking(0, 0)];
+    for (const use of uses) assert.throws(use, (error) => isGaplessError(error, "CLOSED"));
+    this.reopenPublisher(who, false);
+    return writer;
   }
 
   private reader(who: number): Reader {
