@@ -56,7 +56,7 @@ export type {
 export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { openInspector, type BusInspector } from "./inspector.ts";
 export type { Latency } from "./latency.ts";
-export type { Loss, LossCause, RecordedLoss } from "./losses.ts";
+export type { Loss, LossCause, RecordedLoss, SequenceRange } from "./losses.ts";
 export type { PublisherOptions, SubscriberOptions } from "./options.ts";
 export type { MessageHandler } from "./reader.ts";
 export type { BusMessage, WaitStrategy } from "./subscriber.ts";

@@ -34,7 +34,8 @@
  *                 0  0 | producer | bytes of the body      a message
  *                 0  1 | producer | bytes of the body      a message with an extension
  *                 1  1 | producer | bytes of the body      claimed, not yet committed
- *                 1  0 |   units of the whole record       nothing: skip it
+ *                 1  0 | 0 | units of the whole record     nothing: skip it
+ *                 1  0 | 1 | units of the whole record     taken back: skip it, and its sequence
  *
  *   extension    bits 0..7 bytes of the topic; bit 8: stamped. Only where the descriptor says so.
  *   body         [ns when it was sent, f64] [topic, filled up to a unit] message
@@ -221,6 +222,8 @@ export const consumerOffset = {
   errors: wordsOfLine + 10,
   /** Newest sequence that has been counted as lost: it is not again where it comes again. */
   lostThrough: wordsOfLine + 12,
+  /** Where it is above `sequence`: all from there up to it were taken back. See `Reader`. */
+  withdrawnThrough: wordsOfLine + 14,
   /** Histograms of stamped messages: sent to handled, and the time in the handler. */
   endToEndLatency: 2 * wordsOfLine,
   readLatency: 2 * wordsOfLine + 128,
@@ -265,7 +268,9 @@ export const record = {
   producerShift: 24,
   producerMask: 0x3f,
   bodyMask: 0xff_ffff,
-  skipUnitsMask: 0x3fff_ffff,
+  /** Of a skipped record: a claim that was taken back by the producer that had made it. */
+  withdrawn: 1 << 29,
+  skipUnitsMask: 0x1fff_ffff,
 } as const;
 
 export const extension = {
@@ -295,6 +300,11 @@ export function unitsOfRecord(descriptor: number): number {
 
 export function isSkipped(descriptor: number): boolean {
   return descriptor >>> 30 === 2;
+}
+
+/** Of those that are skipped. */
+export function isWithdrawn(descriptor: number): boolean {
+  return descriptor >>> 29 === 5;
 }
 
 export function isOpenClaim(descriptor: number): boolean {

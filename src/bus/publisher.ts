@@ -201,7 +201,7 @@ export class Publisher {
 
   /**
    * Takes back everything claimed since the last commit: it was never there. In a channel of
-   * several producers its sequences are used up, and consumers see them skipped.
+   * several producers its sequences are used up; consumers pass over them, and it is no loss.
    */
   abort(): void {
     this.claims.abort();

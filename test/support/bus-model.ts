@@ -3,7 +3,13 @@
  * ring-model.test.ts.
  */
 import assert from "node:assert/strict";
-import { BACK_PRESSURED, type Bus, type Publisher, type Subscriber } from "gapless/bus";
+import {
+  BACK_PRESSURED,
+  type Bus,
+  type Publisher,
+  type SequenceRange,
+  type Subscriber,
+} from "gapless/bus";
 import { isGaplessError } from "../../src/errors.ts";
 import type { ChannelFile } from "../../src/bus/channel-file.ts";
 import { recordHeaderUnits, unitBytes } from "../../src/bus/layout.ts";
@@ -25,7 +31,7 @@ interface Entry {
   readonly start: number;
   readonly end: number;
   readonly isSkip: boolean;
-  state: "claimed" | "message" | "nothing";
+  state: "claimed" | "message" | "withdrawn" | "nothing";
 }
 
 interface Writer {
@@ -43,6 +49,9 @@ interface Place {
 
 interface Reader {
   subscriber: Subscriber;
+  /** What it was told of in the poll under way: to be lost, and to have been taken back. */
+  readonly lost: SequenceRange[];
+  readonly withdrawn: SequenceRange[];
   taken: Place;
   released: Place;
 }
@@ -106,7 +115,7 @@ export class World {
   abort(who: number): void {
     const writer = this.writer(who);
     writer.publisher.abort();
-    this.takeBack(writer);
+    this.takeBack(writer, "withdrawn");
     if (!this.isShared) assert.equal(writer.publisher.sequence, this.sequence);
   }
 
@@ -159,6 +168,7 @@ export class World {
     if (throws) assert.throws(poll, /as asked/);
     else assert.equal(poll(), expected.length);
     assert.equal(seen, expected.length);
+    this.checkTold(reader, place.index);
     reader.taken = place;
     const isOver = this.writers.every(({ finished }) => finished);
     // Whoever looks around moves the tail over a skipped rest behind it, earlier than it has to be.
@@ -183,7 +193,7 @@ export class World {
     const [lane] = this.file.lanes;
     if (killed) declareDead(lane, lane.producer(index));
     else writer.publisher.close();
-    this.takeBack(writer);
+    this.takeBack(writer, killed ? "nothing" : "withdrawn");
     this.advance();
     writer.finished = false;
     writer.publisher = this.openBus(this.producers[index] ?? "").publisher(channelName);
@@ -261,7 +271,24 @@ export class World {
     assert.equal(writer.publisher.sequence, entry.sequence);
   }
 
-  private settle(writer: Writer, state: "message" | "nothing"): void {
+  /** No message is told as lost, and nothing as taken back that was not. */
+  private checkTold({ lost, withdrawn }: Reader, end: number): void {
+    const stateOf = (sequence: number): Entry["state"] | undefined =>
+      this.entries.slice(0, end + 1).find((it) => !it.isSkip && it.sequence === sequence)?.state;
+    for (const { from, to } of lost.splice(0)) {
+      assert.equal(stateOf(from), "nothing", `${from} is no loss`);
+      for (let sequence = from; sequence <= to; sequence++) {
+        assert.match(stateOf(sequence) ?? "", /withdrawn|nothing/, `${sequence} is told as lost`);
+      }
+    }
+    for (const { from, to } of withdrawn.splice(0)) {
+      for (let sequence = from; sequence <= to; sequence++) {
+        assert.equal(stateOf(sequence), "withdrawn", `${sequence} was not taken back`);
+      }
+    }
+  }
+
+  private settle(writer: Writer, state: "message" | "withdrawn" | "nothing"): void {
     if (writer.claims.length === 0) return;
     for (const entry of writer.claims.splice(0)) {
       entry.state = entry.isSkip ? "nothing" : state;
@@ -270,10 +297,10 @@ export class World {
     this.advance();
   }
 
-  /** One producer's claims were never there; one of several leaves nothings, with sequences. */
-  private takeBack(writer: Writer): void {
+  /** One producer's claims were never there; one of several leaves something, with sequences. */
+  private takeBack(writer: Writer, state: "withdrawn" | "nothing"): void {
     if (this.isShared) {
-      this.settle(writer, "nothing");
+      this.settle(writer, state);
       return;
     }
     this.entries.length -= writer.claims.splice(0).length;
@@ -339,7 +366,11 @@ export class World {
   }
 
   private openReader(name: string, released: Place): Reader {
-    const subscriber = this.openBus(name).subscriber(channelName);
-    return { subscriber, taken: released, released };
+    const [lost, withdrawn]: [SequenceRange[], SequenceRange[]] = [[], []];
+    const subscriber = this.openBus(name).subscriber(channelName, {
+      onLoss: (loss) => lost.push(loss),
+      onWithdrawn: (range) => withdrawn.push(range),
+    });
+    return { subscriber, lost, withdrawn, taken: released, released };
   }
 }
