@@ -143,8 +143,15 @@ export class Reader {
   /** As `Subscriber.poll`. */
   poll(handler: MessageHandler, limit: number): number {
     this.receivedNs = 0;
-    if (!this.canFail) return this.take(handler, limit);
     this.pollPosition = this.taken;
+    const count = this.canFail ? this.takeJudged(handler, limit) : this.take(handler, limit);
+    // Where nothing is held, what was only passed over does not keep producers from its room.
+    if (count === 0 && this.messages === 0 && this.taken !== this.pollPosition) this.release();
+    return count;
+  }
+
+  /** Takes, and then sees whether it was there all the while. */
+  private takeJudged(handler: MessageHandler, limit: number): number {
     this.pollMessages = this.messages;
     this.pollBytes = this.bytes;
     this.trusted = this.expected;

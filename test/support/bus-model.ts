@@ -52,6 +52,8 @@ interface Reader {
   /** What it was told of in the poll under way: to be lost, and to have been taken back. */
   readonly lost: SequenceRange[];
   readonly withdrawn: SequenceRange[];
+  /** Messages taken and not released. */
+  held: number;
   taken: Place;
   released: Place;
 }
@@ -169,7 +171,11 @@ export class World {
     else assert.equal(poll(), expected.length);
     assert.equal(seen, expected.length);
     this.checkTold(reader, place.index);
+    const hasMoved = place.position !== reader.taken.position;
     reader.taken = place;
+    reader.held += expected.length;
+    // What was only passed over is released where nothing is held.
+    if (hasMoved && !throws && reader.held === 0) reader.released = place;
     const isOver = this.writers.every(({ finished }) => finished);
     // Whoever looks around moves the tail over a skipped rest behind it, earlier than it has to be.
     const isBeforeSkip = this.entries[this.visible]?.isSkip === true;
@@ -184,6 +190,7 @@ export class World {
     const reader = this.reader(who);
     reader.subscriber.release();
     reader.released = reader.taken;
+    reader.held = 0;
   }
 
   /** Leaves the end and takes it again, having closed it or having been killed. */
@@ -371,6 +378,6 @@ export class World {
       onLoss: (loss) => lost.push(loss),
       onWithdrawn: (range) => withdrawn.push(range),
     });
-    return { subscriber, lost, withdrawn, taken: released, released };
+    return { subscriber, lost, withdrawn, held: 0, taken: released, released };
   }
 }
