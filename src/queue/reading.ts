@@ -9,6 +9,7 @@
  * is looked at closely: nothing yet, an end, the first record of another writer, damage.
  */
 import { assert, GaplessError, isGaplessError } from "../errors.ts";
+import { Backwards } from "./backwards.ts";
 import { crc32c, xxHash32 } from "./checksum.ts";
 import { hasNoted, isOfThisBoot, readPosition } from "./control.ts";
 import { goesOnWith, spotInNext } from "./edge.ts";
@@ -22,7 +23,7 @@ import {
   recordHeaderBytes,
   recordOffset,
 } from "./layout.ts";
-import { recordWord, sequenceAt, sumOf } from "./record.ts";
+import { Cursor, recordWord, sequenceAt, sumOf } from "./record.ts";
 import { spotBehindDamage } from "./salvage.ts";
 import type { Segment, SegmentMemory } from "./segment.ts";
 import { durableEndOf, nowhere, type QueueFiles, type Spot } from "./spot.ts";
@@ -85,6 +86,7 @@ export class Reading {
   private isSettled = false;
   /** From which sequence on which writer wrote, as far as is needed to commit. */
   private epochs: { readonly from: number; readonly epoch: number }[] = [];
+  private readonly backwards = new Backwards();
   private isOpen = true;
 
   constructor(queue: QueueFiles, spot: Spot, options: ReadingOptions) {
@@ -178,6 +180,23 @@ export class Reading {
     if (offset >= limit) return this.isNextDue();
     const length = Atomics.load(this.words, offset >>> 2);
     return length === endMark ? this.isNextDue() : length !== 0;
+  }
+
+  /**
+   * Goes back by one message, and peeks at it. False where none is left. Where that one is damaged
+   * it stays where it is.
+   */
+  stepBack(): boolean {
+    this.mostOf(0);
+    const before = this.backwards.step(this.queue, this.spot);
+    if (before === undefined) return false;
+    const { segment, offset, sequence, epoch } = before;
+    if (new Cursor(segment, offset, sequence, epoch).look(this.verify) !== "record") {
+      if (segment !== this.segment) segment.mapping.unmap();
+      throw segmentDamaged(segment.filePath, offset, `the sum of sequence ${sequence} is wrong`);
+    }
+    this.moveTo(before);
+    return this.peek();
   }
 
   /** Goes to the spot, and gives back the segment that it leaves. */
