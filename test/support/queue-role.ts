@@ -1,6 +1,7 @@
 /** A process that does one thing with a queue, as queue-children.ts tells it to. */
 import { cleanupSegments } from "../../src/queue/cleanup.ts";
 import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { startRetention } from "../../src/queue/retain.ts";
 import type { RetentionPolicy } from "../../src/queue/retention.ts";
 import { payloadOf } from "./queue-records.ts";
 
@@ -35,6 +36,12 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
 
   async clean({ directory, policy }: CleanTask): Promise<void> {
     say(JSON.stringify(cleanupSegments(directory, policy)));
+  },
+
+  /** Leaves a retention running, and comes to its end. */
+  async retain({ directory, policy }: CleanTask): Promise<void> {
+    startRetention(directory, policy);
+    await new Promise((resolve) => setTimeout(resolve, 50));
   },
 };
 
