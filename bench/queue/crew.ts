@@ -59,7 +59,7 @@ function startWorker(): Worker {
     async run<Name extends JobName>(job: Name, task: Task<Name>): Promise<Outcome<Name>> {
       const answer = once(child, "message");
       child.send({ job, task });
-      const [outcome] = (await Promise.race([answer, gone])) as [Outcome<Name>];
+      const [{ outcome }] = (await Promise.race([answer, gone])) as [{ outcome: Outcome<Name> }];
       return outcome;
     },
     async stop() {

@@ -8,7 +8,7 @@
  */
 import os from "node:os";
 import path from "node:path";
-import { openFanIn } from "gapless/queue";
+import { openFanIn, openSubscriber, type FanInHandler } from "gapless/queue";
 import { bootNs } from "../../src/clock.ts";
 import { recordHeaderBytes } from "../../src/queue/layout.ts";
 import { figure, type Figure, type Size } from "../figure.ts";
@@ -60,4 +60,30 @@ export async function fanIn(
   const { median, ...fields } = spreadOf(ours);
   const inCMedian = reference && spreadOf(inC).median;
   return [figure(`queue.fanin.${queues}`, median, "M msg/s", inCMedian, fields)];
+}
+
+/** One pass: readers that begin with the oldest message of each queue. */
+export async function mergeQueues(task: {
+  readonly directories: readonly string[];
+  readonly reader: string;
+  readonly messages: number;
+}): Promise<Reading> {
+  const { directories, reader, messages } = task;
+  const subscribers = directories.map((directory) => openSubscriber(directory, reader));
+  const merged = openFanIn();
+  for (const [index, subscriber] of subscribers.entries()) merged.add(subscriber, `${index}`);
+  const sum = new Float64Array(1);
+  const sumUp = summing(sum);
+  const handler: FanInHandler = (_source, memory, offset, length) => sumUp(memory, offset, length);
+  pinNearEnd();
+  const startNs = bootNs();
+  for (let taken = 0; taken < messages;) {
+    taken += merged.poll(handler, pollMessages);
+    merged.commit();
+  }
+  const rate = (messages / (bootNs() - startNs)) * 1000;
+  unpin();
+  merged.close();
+  for (const subscriber of subscribers) await subscriber.close();
+  return { rate, sum: sum[0] ?? NaN };
 }

@@ -39,6 +39,8 @@ function leaveOnError(error: Error | null): void {
 if (process.send !== undefined && process.argv[1] === import.meta.filename) {
   process.on("disconnect", () => process.exit(1));
   process.on("message", ({ job, task }: Message) => {
-    void Promise.resolve(jobs[job](task)).then((outcome) => process.send?.(outcome, leaveOnError));
+    void Promise.resolve(jobs[job](task)).then((outcome) =>
+      process.send?.({ outcome }, leaveOnError),
+    );
   });
 }

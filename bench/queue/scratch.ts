@@ -20,6 +20,7 @@ export async function inScratch<Outcome>(
 
 /** Closes a publisher whose files are gone, so that they are not taken to the disk first. */
 export async function abandon(publisher: Publisher): Promise<void> {
-  fs.rmSync(publisher.directory, { recursive: true, force: true });
+  // The worker may be about to make a segment there.
+  fs.rmSync(publisher.directory, { recursive: true, force: true, maxRetries: 10 });
   await publisher.close().catch(() => undefined);
 }

@@ -6,6 +6,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
+import { storageFailed } from "../errors.ts";
 import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
 import { readersBed, type Control } from "./control.ts";
@@ -13,7 +14,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { controlOffset, segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
 import type { Durability } from "./options.ts";
 import { markDurable, type Segment } from "./segment.ts";
-import { segmentDamaged, storageFailed } from "./storage-errors.ts";
+import { segmentDamaged } from "./storage-errors.ts";
 
 /** What became of a record. */
 export interface Receipt {
@@ -159,7 +160,9 @@ export class Durable {
     }
     this.sequence = Math.max(this.sequence, sequence);
     const { words, doubles } = this.control;
-    doubles[controlOffset.durable / 8] = this.sequence;
+    const told = doubles[controlOffset.durable / 8] ?? 0;
+    // One that was fenced meanwhile does not take back what the next one has told.
+    doubles[controlOffset.durable / 8] = Math.max(told, this.sequence);
     reachedStep("queue.durable");
     if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
   }

@@ -63,9 +63,17 @@ function engineOf(all: string): (line: string) => boolean {
   return (line) => {
     const [, unmapped] = /^munmap\((0x\w+),/.exec(line) ?? [];
     if (unmapped !== undefined) return !isOfFile.has(unmapped);
-    return /^(futex\(.*_PRIVATE|mmap\(.*MAP_ANONYMOUS|(madvise|mprotect|brk|getpid)\()/.test(line);
+    return enginePatterns.some((pattern) => pattern.test(line));
   };
 }
+
+const enginePatterns = [
+  /^futex\(.*_PRIVATE/,
+  /^mmap\(.*MAP_ANONYMOUS/,
+  /^(madvise|mprotect|brk|getpid)\(/,
+  // Its locks measure the clock of the processor, when one has to wait for the first time.
+  /^sched_get\w+\(|\/sys\/devices\/system\/cpu|^clock_nanosleep\(/,
+];
 
 /** The names of the calls; of kin that libraries and processors choose from, one for all. */
 function namesOf(calls: readonly string[]): string[] {
