@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError } from "../errors.ts";
+import { GaplessError, storageFailed } from "../errors.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive, type ProcessIdentity } from "../memory/process-identity.ts";
 import type { Bed, SleepMemory } from "../memory/sleep.ts";
@@ -15,7 +15,6 @@ import {
   headerOffset,
   positionSalt,
 } from "./layout.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const controlFileName = "queue.control";
 

@@ -6,6 +6,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
+import { storageFailed } from "../errors.ts";
 import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
 import { readersBed, type Control } from "./control.ts";
@@ -13,7 +14,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { controlOffset, segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
 import type { Durability } from "./options.ts";
 import { markDurable, type Segment } from "./segment.ts";
-import { segmentDamaged, storageFailed } from "./storage-errors.ts";
+import { segmentDamaged } from "./storage-errors.ts";
 
 /** What became of a record. */
 export interface Receipt {

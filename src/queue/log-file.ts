@@ -5,7 +5,7 @@
  * Of one process: two that append and rotate would rename each other's.
  */
 import fs from "node:fs";
-import { storageFailed } from "./storage-errors.ts";
+import { storageFailed } from "../errors.ts";
 
 const newline = 0x0a;
 

@@ -8,8 +8,8 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { storageFailed } from "../errors.ts";
 import { syncDirectory } from "../memory/mapping.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const lossesFileName = "losses.jsonl";
 

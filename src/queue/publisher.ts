@@ -170,10 +170,11 @@ export class Publisher {
    * @param type The application's: a u32.
    * @param timestampNs Nanoseconds since 1970; the clock's where there is none.
    * @throws GaplessError PAYLOAD_TOO_LARGE; STORAGE_FULL, after which the same call succeeds once
-   *   there is room; FENCED once another writer has taken over; CONFIG_INVALID for a type that is
+   *   there is room; FENCED once another writer has taken over; INPUT_MALFORMED for a type that is
    *   no u32; CLOSED. After a sync that failed, its SYSTEM_CALL_FAILED
    */
   append(type: number, payload: Uint8Array, timestampNs?: bigint): number {
+    checkPayload(payload);
     const start = this.claim(type, payload.length, timestampNs);
     if (start < 0) return start;
     this.segment.bytes.set(payload, start);
@@ -198,7 +199,7 @@ export class Publisher {
       length <= this.payloadBytesMax &&
       this.end + spaceOf(recordHeaderBytes + length) <= this.capacity;
     if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
-    if (type >>> 0 !== type) throw this.wrongType(type);
+    checkType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
     this.stamp(this.end, timestampNs);
     this.claimed = recordHeaderBytes + length;
@@ -240,8 +241,10 @@ export class Publisher {
     if (first === undefined) return this.sequence;
     assert(this.claimed === 0, "records are appended while a claim is open");
     let space = 0;
-    for (const { type, payload } of entries) {
-      if (type >>> 0 !== type) throw this.wrongType(type);
+    for (const { type, payload, timestampNs } of entries) {
+      checkType(type);
+      checkPayload(payload);
+      if (timestampNs !== undefined) checkTime(timestampNs);
       space += spaceOf(recordHeaderBytes + payload.length);
     }
     if (this.end + space > this.capacity) {
@@ -364,14 +367,9 @@ export class Publisher {
       const word = (offset >>> 2) + recordWord.timestamp;
       segment.words[word] = clock.low;
       segment.words[word + 1] = clock.high;
-    } else if (BigInt.asUintN(64, timestampNs) === timestampNs) {
-      segment.view.setBigUint64(offset + recordOffset.timestamp, timestampNs, true);
     } else {
-      throw new GaplessError(
-        "CONFIG_INVALID",
-        `timestampNs=${timestampNs} of a record for ${this.directory}: expected nanoseconds ` +
-          "since 1970, from 0 to 2^64 - 1.",
-      );
+      checkTime(timestampNs);
+      segment.view.setBigUint64(offset + recordOffset.timestamp, timestampNs, true);
     }
   }
 
@@ -535,13 +533,6 @@ export class Publisher {
     }
     this.durable.check();
   }
-
-  private wrongType(type: number): GaplessError {
-    return new GaplessError(
-      "CONFIG_INVALID",
-      `type=${type} of a record for ${this.directory}: expected a whole number from 0 to 2^32 - 1.`,
-    );
-  }
 }
 
 /** A publisher's segment before it has one, and once it is closed. */
@@ -551,6 +542,26 @@ const nothing = {} as Segment;
 function nextStride({ recordsStart }: Segment, offset: number): number {
   const strides = Math.floor((offset - recordsStart) / indexStrideBytes) + 1;
   return recordsStart + strides * indexStrideBytes;
+}
+
+function checkType(type: number): void {
+  if (type >>> 0 !== type) throw malformed(`type=${type}`, "a whole number from 0 to 2^32 - 1");
+}
+
+function checkPayload(payload: unknown): void {
+  if (!(payload instanceof Uint8Array)) throw malformed("its payload", "a Uint8Array or a Buffer");
+}
+
+function checkTime(timestampNs: bigint): void {
+  if (typeof timestampNs === "bigint" && BigInt.asUintN(64, timestampNs) === timestampNs) return;
+  throw malformed(`timestampNs=${timestampNs}`, "nanoseconds since 1970, a bigint below 2^64");
+}
+
+function malformed(what: string, expected: string): GaplessError {
+  return new GaplessError(
+    "INPUT_MALFORMED",
+    `A record cannot be appended: ${what}, expected ${expected}.`,
+  );
 }
 
 function tooLarge(directory: string, length: number, bytesMax: number): GaplessError {

@@ -8,14 +8,13 @@
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError } from "../errors.ts";
+import { GaplessError, storageFailed } from "../errors.ts";
 import { beatAt, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const readersFolder = "readers";
 

@@ -128,17 +128,24 @@ test("what is no type or no time is refused, and nothing is written", async (t) 
   await using publisher = openPublisher(directory, small);
   const payload = payloadOf(1);
   for (const type of [-1, 2 ** 32, 0.5, NaN]) {
-    refuses(() => publisher.append(type, payload), "CONFIG_INVALID", /type=/);
-    refuses(() => publisher.appendMany([{ type, payload }]), "CONFIG_INVALID", /type=/);
+    refuses(() => publisher.append(type, payload), "INPUT_MALFORMED", /type=/);
+    refuses(() => publisher.appendMany([{ type, payload }]), "INPUT_MALFORMED", /type=/);
   }
   for (const timestampNs of [-1n, 2n ** 64n]) {
-    refuses(() => publisher.append(1, payload, timestampNs), "CONFIG_INVALID", /timestampNs=/);
+    refuses(() => publisher.append(1, payload, timestampNs), "INPUT_MALFORMED", /timestampNs=/);
     const entries = [
       { type: 1, payload },
       { type: 1, payload, timestampNs },
     ];
-    refuses(() => publisher.appendMany(entries), "CONFIG_INVALID", /timestampNs=/);
+    refuses(() => publisher.appendMany(entries), "INPUT_MALFORMED", /timestampNs=/);
   }
+  const text = "bytes" as unknown as Uint8Array;
+  refuses(() => publisher.append(1, text), "INPUT_MALFORMED", /payload, expected a Uint8Array/);
+  refuses(
+    () => publisher.append(1, payload, 5 as unknown as bigint),
+    "INPUT_MALFORMED",
+    /a bigint/,
+  );
   assert.equal(publisher.appendMany([]), 0);
   assert.equal(publisher.append(1, payload), 1);
   assert.equal(walkQueue(directory).length, 1);
