@@ -13,7 +13,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { isGaplessError } from "../errors.ts";
+import { isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory } from "../memory/mapping.ts";
 import { reachedStep } from "../steps.ts";
@@ -32,7 +32,6 @@ import {
 } from "./retention.ts";
 import { readFacts, readReaders } from "./retention-facts.ts";
 import type { QueueFiles } from "./spot.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const removedFolder = "removed";
 const lockName = "cleanup.lock";

@@ -521,8 +521,8 @@ export class Publisher {
     this.isFenced = true;
     return new GaplessError(
       "FENCED",
-      `Another writer has taken over the queue in ${this.directory}: epoch=${this.epoch} is over. ` +
-        "Nothing that this one appended since is in it. Stop it.",
+      `Another writer has taken over the queue in ${this.directory}: epoch=${this.epoch} is ` +
+        "over. Nothing that this one appended since is in it. Stop it.",
     );
   }
 
@@ -567,7 +567,7 @@ function malformed(what: string, expected: string): GaplessError {
 function tooLarge(directory: string, length: number, bytesMax: number): GaplessError {
   return new GaplessError(
     "PAYLOAD_TOO_LARGE",
-    `A payload does not fit into a segment of the queue in ${directory}: bytes=${length}, at most ` +
-      `${bytesMax}. Raise segmentBytes.`,
+    `A payload does not fit into a segment of the queue in ${directory}: bytes=${length}, at ` +
+      `most ${bytesMax}. Raise segmentBytes.`,
   );
 }

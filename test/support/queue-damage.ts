@@ -91,9 +91,17 @@ export function checkOutcome({ given, losses }: Outcome, count: number, what: st
   const lost = losses.flatMap(({ from, to }) =>
     Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => from + index),
   );
-  assert.deepEqual([...given], [...given].sort((left, right) => left - right), what);
+  assert.deepEqual(
+    [...given],
+    [...given].sort((left, right) => left - right),
+    what,
+  );
   const all = [...given, ...lost].sort((left, right) => left - right);
-  assert.deepEqual(all, Array.from({ length: count }, (_, index) => index + 1), what);
+  assert.deepEqual(
+    all,
+    Array.from({ length: count }, (_, index) => index + 1),
+    what,
+  );
 }
 
 /** Calls `look` once for each bit of the file that `isMeant`, flipped. */
