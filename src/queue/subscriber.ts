@@ -178,6 +178,19 @@ export class Subscriber implements FanInSource {
   }
 
   /**
+   * Goes back to the message before the position, and returns a copy of it: `next` then returns the
+   * same. undefined where none is left. One that is damaged is never passed over: go around it with
+   * `seekSequence`.
+   *
+   * @throws GaplessError STORAGE_CORRUPT
+   */
+  previous(): QueueMessage | undefined {
+    const isThere = this.reading.stepBack();
+    this.file.beat();
+    return isThere ? this.copy() : undefined;
+  }
+
+  /**
    * Batches as they come, until the signal aborts or the loop is left. What is committed within the
    * loop is the batch and all before it.
    *
