@@ -4,10 +4,22 @@
  *     await using publisher = openPublisher("/var/lib/exchange/trades");
  *     const sequence = publisher.append(1, bytes);   // survives SIGKILL, and readers see it
  *     await publisher.flush();                       // survives power loss
+ *
+ *     await using subscriber = openSubscriber("/var/lib/exchange/trades", "ledger");
+ *     for await (const batch of subscriber) {
+ *       for (const message of batch) apply(message);
+ *       subscriber.commit();
+ *     }
  */
+export { Envelope } from "./envelope.ts";
+export { readLosses, type LossCause, type LossLedger, type QueueLoss } from "./loss-ledger.ts";
 export { openPublisher } from "./open-publisher.ts";
 export type { Durability, PublisherOptions } from "./options.ts";
 export { BACK_PRESSURED, Publisher, type Entry } from "./publisher.ts";
+export type { MessageHandler } from "./reading.ts";
+export type { StartMode } from "./start.ts";
+export type { SubscriberOptions, WaitStrategy } from "./subscriber-options.ts";
+export { openSubscriber, Subscriber, type QueueMessage } from "./subscriber.ts";
 export type { Receipt } from "./durable.ts";
 export type { SegmentMemory } from "./segment.ts";
 export type { ChecksumKind } from "./layout.ts";

@@ -82,7 +82,8 @@ export class Cursor {
     this.sequence++;
   }
 
-  private get epochHere(): number {
+  /** Of the record at `offset`, if there is one. */
+  get epochHere(): number {
     return this.segment.words[(this.offset >>> 2) + recordWord.epoch] ?? 0;
   }
 }

@@ -1,0 +1,120 @@
+/**
+ * What readers were never given: a line of JSON each, in the order in which it was found out.
+ *
+ *   {"cause":"damaged","reader":"ledger","from":17,"to":17,"atMs":1764547200000}
+ *
+ * A line is appended whole and made durable before the reader goes on. One that a crash cut short
+ * is no loss that anybody went on behind: it is found out, and recorded, again.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { syncDirectory } from "../memory/mapping.ts";
+import { storageFailed } from "./storage-errors.ts";
+
+export const lossesFileName = "losses.jsonl";
+
+/**
+ *   deleted       its segment was removed before the reader came to it
+ *   damaged       it cannot be read any more, and the reader said skip
+ *   rewound       the reader had committed it, and a power loss has taken it from the queue: other
+ *                 messages have these sequences now, and are delivered
+ *   passed-over   the reader was told to begin at the end, or retention did not wait for it
+ */
+export type LossCause = "deleted" | "damaged" | "rewound" | "passed-over";
+
+/** A stretch of sequences, both ends included. */
+export interface QueueLoss {
+  readonly cause: LossCause;
+  readonly reader: string;
+  readonly from: number;
+  readonly to: number;
+  /** When it was found out, in milliseconds since 1970. */
+  readonly atMs: number;
+}
+
+/** What the ledger of a queue says. */
+export interface LossLedger {
+  readonly losses: readonly QueueLoss[];
+  /** Lines that say nothing: cut short by a crash, or damaged. */
+  readonly unreadable: number;
+}
+
+/**
+ * Records a loss so that it survives power loss. One that is found out again, as the reader has
+ * died before it went on behind it, is recorded once.
+ *
+ * @throws GaplessError STORAGE_FULL
+ */
+export function recordLoss(directory: string, loss: QueueLoss): void {
+  const filePath = path.join(directory, lossesFileName);
+  const { cause, reader, from, to, atMs } = loss;
+  try {
+    const isNew = !fs.existsSync(filePath);
+    if (!isNew && isRecorded(directory, loss)) return;
+    const fd = fs.openSync(filePath, "a+", 0o600);
+    try {
+      const line = `${JSON.stringify({ cause, reader, from, to, atMs })}\n`;
+      fs.writeSync(fd, endsInTheMiddle(fd) ? `\n${line}` : line);
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+    if (isNew) syncDirectory(directory);
+  } catch (error) {
+    throw storageFailed(`recording a loss in ${filePath}`, error);
+  }
+}
+
+/** All that was recorded, of every reader. */
+export function readLosses(directory: string): LossLedger {
+  let text: string;
+  try {
+    text = fs.readFileSync(path.join(directory, lossesFileName), "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { losses: [], unreadable: 0 };
+    throw error;
+  }
+  const lines = text.split("\n").filter((line) => line !== "");
+  const losses = lines.map(parseLoss).filter((loss) => loss !== undefined);
+  return { losses, unreadable: lines.length - losses.length };
+}
+
+/** A queue can be rewound to the same place again, and that is another loss. */
+function isRecorded(directory: string, { cause, reader, from, to }: QueueLoss): boolean {
+  if (cause === "rewound") return false;
+  return readLosses(directory).losses.some(
+    (one) => one.cause === cause && one.reader === reader && one.from === from && one.to === to,
+  );
+}
+
+/** Whether a line was cut short before. */
+function endsInTheMiddle(fd: number): boolean {
+  const { size } = fs.fstatSync(fd);
+  if (size === 0) return false;
+  const last = Buffer.alloc(1);
+  fs.readSync(fd, last, 0, 1, size - 1);
+  return last[0] !== "\n".charCodeAt(0);
+}
+
+const causes: readonly unknown[] = [
+  "deleted",
+  "damaged",
+  "rewound",
+  "passed-over",
+] satisfies LossCause[];
+
+function parseLoss(line: string): QueueLoss | undefined {
+  let found: Partial<QueueLoss> | null;
+  try {
+    found = JSON.parse(line) as Partial<QueueLoss> | null;
+  } catch {
+    return undefined;
+  }
+  const { cause, reader, from, to, atMs } = found ?? {};
+  const isLoss =
+    cause !== undefined &&
+    causes.includes(cause) &&
+    typeof reader === "string" &&
+    [from, to, atMs].every((value) => Number.isSafeInteger(value));
+  return isLoss ? (found as QueueLoss) : undefined;
+}

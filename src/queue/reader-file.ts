@@ -1,0 +1,275 @@
+/**
+ * The file of a reader: how far it has come, and whether somebody reads.
+ *
+ * A commit goes into the slot that is not the newest, so that one is whole whenever it is
+ * interrupted. It survives a killed process; a power loss may take the newest commits back, and
+ * then what came behind them is delivered again.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { crc32 } from "node:zlib";
+import { GaplessError } from "../errors.ts";
+import { beatAt, silenceAt } from "../memory/heartbeat.ts";
+import { acquireLock } from "../memory/lock-file.ts";
+import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
+import { identifySelf, isAlive } from "../memory/process-identity.ts";
+import { checkHeader, writeHeader } from "./control.ts";
+import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
+import { storageFailed } from "./storage-errors.ts";
+
+export const readersFolder = "readers";
+
+const extension = ".reader";
+const namePattern = /^[A-Za-z0-9._-]{1,64}$/;
+const bootIdBytes = 16;
+
+/** How far a reader has come. */
+export interface Committed {
+  /** Everything through it was taken and dealt with. */
+  readonly sequence: number;
+  /** Of that record; 0 where it is not known. */
+  readonly epoch: number;
+}
+
+/** What the file of a reader says, to whoever looks from outside. */
+export interface ReaderPresence {
+  readonly name: string;
+  /** undefined before its first commit. */
+  readonly committed: Committed | undefined;
+  /** The newest sequence that it was given. */
+  readonly taken: number;
+  /** It has been passed over through this sequence by retention. */
+  readonly passedOver: number;
+  /** Whether the process that reads, or that has read last, is alive. */
+  readonly isAlive: boolean;
+  /** Since it last did something; Infinity where that was before this boot. */
+  readonly silentMs: number;
+  /** When it was last seen, in milliseconds since 1970. */
+  readonly seenMs: number;
+}
+
+interface ReaderMemory {
+  readonly mapping: Mapping;
+  readonly words: Int32Array;
+  readonly doubles: Float64Array;
+}
+
+interface Slot extends Committed {
+  readonly index: number;
+  readonly generation: number;
+}
+
+/** @throws GaplessError CONFIG_INVALID for what cannot be the name of a reader. */
+export function checkReaderName(name: string): void {
+  if (typeof name === "string" && namePattern.test(name) && !/^\.+$/.test(name)) return;
+  throw new GaplessError(
+    "CONFIG_INVALID",
+    `reader=${JSON.stringify(name)}: expected 1 to 64 letters, digits, dots, - and _.`,
+  );
+}
+
+export class ReaderFile {
+  readonly name: string;
+  private readonly memory: ReaderMemory;
+  private readonly words: Int32Array;
+  private readonly doubles: Float64Array;
+  private readonly slotBytes: readonly [Uint8Array, Uint8Array];
+  private readonly release: () => void;
+  private newest: Slot | undefined;
+  private isOpen = true;
+
+  /**
+   * Opens the file of a reader of this process, and makes it where there is none.
+   *
+   * @throws GaplessError ALREADY_OPEN with who reads; STORAGE_CORRUPT; STORAGE_FULL
+   */
+  constructor(directory: string, name: string, identity: bigint) {
+    const folder = path.join(directory, readersFolder);
+    const filePath = path.join(folder, `${name}${extension}`);
+    this.name = name;
+    try {
+      fs.mkdirSync(folder, { recursive: true });
+      this.release = acquireLock(path.join(folder, `${name}.lock`));
+    } catch (error) {
+      throw storageFailed(`opening ${filePath}`, error);
+    }
+    try {
+      createMappedFile(
+        filePath,
+        readerBytes,
+        (buffer) => writeHeader(buffer, readerMagic, identity),
+        { durable: true },
+      );
+      this.memory = openMemory(filePath, identity, "write");
+      this.newest = newestSlot(filePath, this.memory);
+    } catch (error) {
+      this.release();
+      throw storageFailed(`opening ${filePath}`, error);
+    }
+    const { words, doubles, mapping } = this.memory;
+    this.words = words;
+    this.doubles = doubles;
+    this.slotBytes = [0, 1].map(
+      (index) => new Uint8Array(mapping.buffer, slotAt(index), slotOffset.crc),
+    ) as [Uint8Array, Uint8Array];
+    this.enter();
+  }
+
+  /** undefined before the first commit. */
+  get committed(): Committed | undefined {
+    return this.newest;
+  }
+
+  /** It has been passed over through this sequence by retention. */
+  get passedOver(): number {
+    return this.doubles[readerOffset.passedOver / 8] ?? 0;
+  }
+
+  /** Notes that all through `sequence` is dealt with. */
+  commit(sequence: number, epoch: number): void {
+    const index = this.newest?.index === 0 ? 1 : 0;
+    const generation = ((this.newest?.generation ?? 0) + 1) >>> 0;
+    const at = slotAt(index);
+    this.doubles[(at + slotOffset.sequence) / 8] = sequence;
+    this.words[(at + slotOffset.epoch) / 4] = epoch;
+    this.words[(at + slotOffset.generation) / 4] = generation;
+    this.words[(at + slotOffset.crc) / 4] = crc32(this.slotBytes[index]);
+    this.newest = { index, sequence, epoch, generation };
+  }
+
+  /** Takes what was committed to the device, blocking the caller. */
+  sync(): void {
+    this.memory.mapping.syncBlocking(0, readerBytes);
+  }
+
+  /** Notes the newest sequence that was given, and that somebody reads. */
+  noteTaken(sequence: number): void {
+    this.doubles[readerOffset.taken / 8] = sequence;
+  }
+
+  /** Notes that somebody reads. */
+  beat(): void {
+    beatAt(this.words, readerOffset.heartbeat / 4);
+  }
+
+  /** Notes the same for whoever looks after a boot. */
+  noteSeen(): void {
+    this.beat();
+    this.doubles[readerOffset.seenMs / 8] = Date.now();
+  }
+
+  /** Lets another one read. Idempotent. */
+  close(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.noteSeen();
+    this.words[readerOffset.pid / 4] = 0;
+    this.memory.mapping.unmap();
+    this.release();
+  }
+
+  private enter(): void {
+    const { pid, startTicks, bootId } = identifySelf();
+    this.words[readerOffset.pid / 4] = pid;
+    this.doubles[readerOffset.startTicks / 8] = startTicks;
+    Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
+    this.noteSeen();
+  }
+}
+
+/** The names of all who read a queue, or have read it. */
+export function listReaders(directory: string): string[] {
+  let names: string[];
+  try {
+    names = fs.readdirSync(path.join(directory, readersFolder));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+  return names
+    .filter((name) => name.endsWith(extension))
+    .map((name) => name.slice(0, -extension.length))
+    .sort();
+}
+
+/**
+ * What the file of a reader says, without disturbing it.
+ *
+ * @throws GaplessError STORAGE_CORRUPT
+ */
+export function lookAtReader(directory: string, name: string, identity: bigint): ReaderPresence {
+  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const memory = openMemory(filePath, identity, "read");
+  const { words, doubles, mapping } = memory;
+  try {
+    const bootId = Buffer.from(mapping.buffer, readerOffset.boot, bootIdBytes).toString("hex");
+    const pid = words[readerOffset.pid / 4] ?? 0;
+    const startTicks = doubles[readerOffset.startTicks / 8] ?? 0;
+    const isOfThisBoot = bootId === identifySelf().bootId;
+    return {
+      name,
+      committed: newestSlot(filePath, memory),
+      taken: doubles[readerOffset.taken / 8] ?? 0,
+      passedOver: doubles[readerOffset.passedOver / 8] ?? 0,
+      isAlive: pid > 0 && isAlive({ pid, startTicks, bootId }),
+      silentMs: isOfThisBoot ? silenceAt(words, readerOffset.heartbeat / 4) : Infinity,
+      seenMs: doubles[readerOffset.seenMs / 8] ?? 0,
+    };
+  } finally {
+    mapping.unmap();
+  }
+}
+
+function openMemory(filePath: string, identity: bigint, access: "read" | "write"): ReaderMemory {
+  const mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, readerBytes);
+  try {
+    if (checkHeader(filePath, mapping.buffer, readerMagic) !== identity) {
+      throw damaged(filePath, "it is of another queue");
+    }
+  } catch (error) {
+    mapping.unmap();
+    throw error;
+  }
+  const { buffer } = mapping;
+  return { mapping, words: new Int32Array(buffer), doubles: new Float64Array(buffer) };
+}
+
+/** undefined where nothing was committed yet. */
+function newestSlot(filePath: string, memory: ReaderMemory): Slot | undefined {
+  const slots = [0, 1].map((index) => readSlot(memory, index));
+  const whole = slots.filter((slot) => typeof slot !== "string");
+  // The first commit may have been interrupted, and only that one.
+  const isNew = slots.every((slot) => typeof slot === "string") && slots[1] === "empty";
+  if (whole.length === 0 && !isNew) throw damaged(filePath, "neither of its two slots is whole");
+  const [first, second] = whole;
+  if (first === undefined || second === undefined) return first;
+  return ((first.generation - second.generation) | 0) > 0 ? first : second;
+}
+
+function readSlot({ mapping, words, doubles }: ReaderMemory, index: number) {
+  const at = slotAt(index);
+  const bytes = new Uint8Array(mapping.buffer, at, readerOffset.slotBytes);
+  if (bytes.every((byte) => byte === 0)) return "empty";
+  const crc = words[(at + slotOffset.crc) / 4] ?? 0;
+  const sequence = doubles[(at + slotOffset.sequence) / 8] ?? -1;
+  const isWhole =
+    crc32(bytes.subarray(0, slotOffset.crc)) === crc >>> 0 &&
+    Number.isSafeInteger(sequence) &&
+    sequence >= 0;
+  if (!isWhole) return "torn";
+  const epoch = (words[(at + slotOffset.epoch) / 4] ?? 0) >>> 0;
+  const generation = (words[(at + slotOffset.generation) / 4] ?? 0) >>> 0;
+  return { index, sequence, epoch, generation };
+}
+
+function slotAt(index: number): number {
+  return readerOffset.slots + index * readerOffset.slotBytes;
+}
+
+function damaged(filePath: string, reason: string): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${filePath} is damaged: ${reason}. Restore it from a copy, or remove it: then the reader ` +
+      "begins as a new one.",
+  );
+}
