@@ -57,6 +57,14 @@ export function packMessages(messages: readonly Message[]): Uint8Array<ArrayBuff
   return packed;
 }
 
+/** Id and predecessor of the message that is encoded at `offset`. */
+export function decodeLink(view: DataView, offset: number): Link {
+  return {
+    id: view.getBigUint64(offset, true),
+    prevId: view.getBigUint64(offset + offsetPrevId, true),
+  };
+}
+
 /**
  * Reads packed messages; their `bytes` are views into `packed`, which must not be reused.
  *

@@ -2,30 +2,42 @@
  * The proof of a run, from what is on disk alone.
  *
  * The orders of the journal go once more through a new book. Its trades have to be those of the
- * buffer, byte for byte, and the ledger and the candles have to hold exactly those trades.
+ * engine's output and of the buffer, byte for byte, and the ledger and the candles have to hold
+ * exactly those trades.
  */
 import path from "node:path";
 import { auditCandles } from "gapless/analytics";
 import { openBuffer } from "gapless/buffer";
 import { openSqliteReader, readCheckpoint } from "gapless/connect/sqlite";
-import { decodeTrade, isGaplessError, type Archive, type Message, type Trade } from "gapless/flow";
-import { openQueue } from "gapless/queue";
+import {
+  decodeTrade,
+  isGaplessError,
+  openJournal,
+  type Archive,
+  type Message,
+  type Trade,
+} from "gapless/flow";
 import { auditLedger } from "gapless/settlement";
 import type { Audit, AuditLine } from "gapless/supervise";
+import { StoreAudit, TradeDigest } from "./audit-trades.ts";
 import { Book } from "./book.ts";
 import { market, openingBalance } from "./market.ts";
+import { readTrades } from "./output.ts";
 import { stream } from "./trade-sink.ts";
 
 const batchMax = 4096;
 
 const audit: Audit = async (context) => {
   const engine = context.dataDirectory("matching-engine");
-  await using journal = await openQueue({ directory: path.join(engine, "journal") });
+  await using journal = await openJournal({ directory: path.join(engine, "journal") });
   await using trades = await openBuffer({ directory: path.join(engine, "trades") });
   using ledger = openSqliteReader(path.join(context.dataDirectory("settlement"), "ledger.sqlite"));
   using candles = openSqliteReader(path.join(context.dataDirectory("analytics"), "candles.sqlite"));
 
-  const matching = await auditMatching(journal, trades);
+  const matching = await auditMatching(journal, {
+    output: readTrades(path.join(engine, "output")),
+    buffer: readAll(trades),
+  });
   const settled = await auditLedger({
     database: ledger,
     trades: decoded(trades),
@@ -53,6 +65,11 @@ const audit: Audit = async (context) => {
       holds: matching.expected === matching.published,
     },
     {
+      label: "journalled",
+      value: format(matching.journalled),
+      holds: matching.expected === matching.journalled,
+    },
+    {
       label: "settled",
       value: format(settled.settled),
       holds: BigInt(settled.settled) === matching.published,
@@ -70,6 +87,7 @@ const audit: Audit = async (context) => {
       value: `${formatAmount(balances, asset)} as deposited`,
       holds: total === 0n && balances === deposits,
     })),
+    { label: "digest trades", value: matching.digest, holds: matching.isSame },
     {
       label: "digest balances",
       value: settled.digest,
@@ -90,43 +108,48 @@ export default audit;
 interface MatchingAudit {
   /** Orders of the journal, which are numbered from 1 without a hole. */
   readonly orders: bigint;
-  /** Trades that they make, and trades that the buffer has. */
+  /** Trades that they make, that the output has, and that the buffer has. */
   readonly expected: bigint;
+  readonly journalled: bigint;
   readonly published: bigint;
   readonly lost: number;
-  /** Trades of the buffer that are not what the orders make. */
   readonly duplicated: number;
+  /** Of the trades that the orders make. */
+  readonly digest: string;
+  /** Whether the output and the buffer have the same. */
+  readonly isSame: boolean;
   readonly findings: readonly string[];
 }
 
-async function auditMatching(journal: Archive, trades: Archive): Promise<MatchingAudit> {
+async function auditMatching(
+  journal: Archive,
+  stores: Record<"output" | "buffer", AsyncIterator<Message, undefined>>,
+): Promise<MatchingAudit> {
   const book = new Book();
-  const kept = readAll(trades);
-  const findings: string[] = [];
-  let published = 0n;
-  let lost = 0;
-  let duplicated = 0;
+  const made = new TradeDigest();
+  const output = new StoreAudit("output", stores.output);
+  const buffer = new StoreAudit("buffer", stores.buffer);
   for await (const order of readAll(journal)) {
-    for (const expected of book.apply(order)) {
-      const { value: found } = (await kept.next()) as { value: Message | undefined };
-      if (found === undefined) {
-        lost++;
-        continue;
-      }
-      published++;
-      if (found.id === expected.id && Buffer.compare(found.bytes, expected.bytes) === 0) continue;
-      duplicated++;
-      if (findings.length < 3)
-        findings.push(`trade ${found.id.toString()} is not what was matched`);
+    for (const trade of book.apply(order)) {
+      made.add(trade);
+      await output.expect(trade);
+      await buffer.expect(trade);
     }
   }
-  for await (const surplus of kept) {
-    published++;
-    duplicated++;
-    if (findings.length < 3) findings.push(`trade ${surplus.id.toString()} has no order`);
-  }
-  const orders = book.lastOrderId;
-  return { orders, expected: book.lastTradeId, published, lost, duplicated, findings };
+  await output.end();
+  await buffer.end();
+  const digest = made.end();
+  return {
+    orders: book.lastOrderId,
+    expected: book.lastTradeId,
+    journalled: output.kept,
+    published: buffer.kept,
+    lost: output.lost + buffer.lost,
+    duplicated: output.duplicated + buffer.duplicated,
+    digest,
+    isSame: output.digest.end() === digest && buffer.digest.end() === digest,
+    findings: [...output.findings, ...buffer.findings],
+  };
 }
 
 async function* readAll(archive: Archive): AsyncGenerator<Message, undefined> {

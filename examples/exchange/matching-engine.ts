@@ -1,11 +1,13 @@
 /**
  * Matches orders into trades, and keeps both.
  *
- *   orders ─► journal (queue) ─► book ─► trades (buffer) ─► channel `trades`
+ *   orders ─► journal (queue) ─► book ─┬─► output (queue)
+ *                                      └─► trades (buffer) ─► channel `trades`
  *
  * The book is a function of the journal. Killed anywhere, the next process takes the newest
  * snapshot, applies the orders since, and gets the same trades with the same ids: those that the
- * buffer lacks are kept, those that the channel lacks are published, the rest were there before.
+ * output or the buffer lacks are kept there, those that the channel lacks are published, the rest
+ * were there before.
  */
 import path from "node:path";
 import fs from "node:fs";
@@ -13,31 +15,35 @@ import { openBuffer, serveBuffer, type MessageBuffer } from "gapless/buffer";
 import type { Publisher } from "gapless/bus";
 import {
   busSource,
+  openJournal,
   publishMessages,
   pump,
   readSnapshot,
   unpackMessages,
   writeSnapshot,
   type Batch,
+  type Journal,
   type Message,
   type Sink,
 } from "gapless/flow";
-import { openQueue, type Queue } from "gapless/queue";
+import type { Publisher as QueuePublisher } from "gapless/queue";
 import type { Service, ServiceContext } from "gapless/supervise";
 import { Book, type BookState } from "./book.ts";
+import { appendTrades, openOutput } from "./output.ts";
 
 const snapshotInterval = 20_000n;
-const journalSegmentBytes = 8 * 2 ** 20;
+const journalSegmentBytes = 4 * 2 ** 20;
 const batchMax = 2048;
 
 const run: Service = async (context) => {
   const { signal, dataDirectory } = context;
   const snapshots = path.join(dataDirectory, "snapshots");
   fs.mkdirSync(snapshots, { recursive: true });
-  await using journal = await openQueue({
+  await using journal = await openJournal({
     directory: path.join(dataDirectory, "journal"),
     segmentBytes: journalSegmentBytes,
   });
+  await using output = openOutput(path.join(dataDirectory, "output"));
   await using trades = await openBuffer({ directory: path.join(dataDirectory, "trades") });
   await using _server = await serveBuffer(trades, context.socketPath(context.name));
   const publisher = context.bus.publisher("trades");
@@ -45,12 +51,15 @@ const run: Service = async (context) => {
 
   const stored = readSnapshot(
     snapshots,
-    ({ lastId, state }) =>
-      lastId <= journal.durableId && BigInt(parseState(state).lastTrade) <= trades.lastId,
+    ({ lastId, state }) => {
+      const lastTrade = BigInt(parseState(state).lastTrade);
+      const isKept = lastTrade <= trades.lastId && lastTrade <= output.lastSequence;
+      return isKept && lastId <= journal.durableId;
+    },
     (text) => context.log(text),
   );
   const book = new Book(stored === undefined ? undefined : parseState(stored.state));
-  await recover(book, journal, trades, context);
+  await recover(book, journal, { output, trades }, context);
   await publishMissing(publisher, trades, signal);
   context.ready();
 
@@ -68,12 +77,10 @@ const run: Service = async (context) => {
     async apply(batch) {
       journal.append(batch);
       const durable = journal.flush();
-      const known = trades.lastId;
-      // Orders that come again after the journal was lost make trades that are there already.
-      const made = batch.flatMap((order) => book.apply(order)).filter(({ id }) => id > known);
+      const made = batch.flatMap((order) => book.apply(order));
       await durable;
-      await trades.append(made);
-      await publishMessages(publisher, made, signal);
+      // Orders that come again after the journal was lost make trades that are there already.
+      await publishMessages(publisher, await keep(made, { output, trades }), signal);
       if (book.lastOrderId >= snapshotDue) {
         snapshotDue = book.lastOrderId + snapshotInterval;
         writeSnapshot(snapshots, { lastId: book.lastOrderId, state: JSON.stringify(book.save()) });
@@ -93,18 +100,35 @@ function parseState(state: string): BookState {
   return JSON.parse(state) as BookState;
 }
 
-/** Brings the book to the end of the journal, and the buffer to the last trade of the book. */
+/** What the trades are kept in. */
+interface Stores {
+  readonly output: QueuePublisher;
+  readonly trades: MessageBuffer;
+}
+
+/** Keeps what the stores lack, and returns, once it is durable, what the buffer lacked. */
+async function keep(made: readonly Message[], { output, trades }: Stores): Promise<Message[]> {
+  const known = trades.lastId;
+  const missing = made.filter(({ id }) => id > known);
+  appendTrades(output, made);
+  await Promise.all([output.flush(), trades.append(missing)]);
+  return missing;
+}
+
+/** Brings the book to the end of the journal, and the stores to the last trade of the book. */
 async function recover(
   book: Book,
-  journal: Queue,
-  trades: MessageBuffer,
+  journal: Journal,
+  stores: Stores,
   context: ServiceContext,
 ): Promise<void> {
   const from = book.lastOrderId;
   while (book.lastOrderId < journal.durableId) {
     const orders: Batch = await journal.read(book.lastOrderId + 1n, batchMax);
-    const made: Message[] = orders.flatMap((order) => book.apply(order));
-    await trades.append(made.filter((trade) => trade.id > trades.lastId));
+    await keep(
+      orders.flatMap((order) => book.apply(order)),
+      stores,
+    );
   }
   if (from > 0n || book.lastOrderId > 0n) {
     const replayed = (book.lastOrderId - from).toString();

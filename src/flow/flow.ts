@@ -10,6 +10,8 @@ export {
   type Sink,
   type Source,
 } from "./endpoints.ts";
+export { openJournal, type Journal, type JournalOptions } from "./journal.ts";
+export { followJournal, type JournalFollower } from "./journal-follower.ts";
 export { recordChannel, type RecordOptions } from "./recorder.ts";
 export {
   replayingSubscriber,

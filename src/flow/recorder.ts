@@ -1,6 +1,6 @@
 /**
- * The sidecar that keeps a channel's messages in durable queues: a consumer of its own, named
- * `recorder`, so that no producer waits for a disk as long as the ring has room.
+ * The sidecar that keeps a channel's messages in journals: a consumer of its own, named `recorder`,
+ * so that no producer waits for a disk as long as the ring has room.
  *
  *     const bus = openBus("exchange.toml", { service: recorderService });
  *     await recordChannel(bus, "orders", { signal });
@@ -17,7 +17,7 @@ import type { Bus, Loss, LossCause, Subscriber } from "../bus/bus.ts";
 import { systemClock, type Clock } from "../clock.ts";
 import { isGaplessError } from "../errors.ts";
 import type { Message } from "../message.ts";
-import { openQueue, type Queue } from "../queue/queue.ts";
+import { openJournal, type Journal } from "./journal.ts";
 import {
   decodeRecording,
   encodeRecording,
@@ -31,7 +31,7 @@ import {
 export interface RecordOptions {
   /** Ends it; what was taken and is not durable yet comes again. */
   readonly signal: AbortSignal;
-  /** Size of a segment of the queue: see `openQueue`. */
+  /** Size of a segment of the journals: see `openJournal`. */
   readonly segmentBytes?: number;
   readonly clock?: Clock;
   /** Called with the number of messages each time that some have become durable. */
@@ -47,8 +47,9 @@ const encodedBytesFirst = 256 * 1024;
  * Records a channel until its stream ends or the signal aborts.
  *
  * @param bus Opened for the service `recorderService`.
- * @throws GaplessError CONFIG_INVALID, ALREADY_OPEN, and what the queue throws: STORAGE_FULL,
- *   STORAGE_CORRUPT. Nothing is released that is not durable, so it can be started again.
+ * @throws GaplessError CONFIG_INVALID, ALREADY_OPEN, and what a journal throws:
+ *   WRITER_ALREADY_ACTIVE, STORAGE_FULL, STORAGE_CORRUPT. Nothing is released that is not durable,
+ *   so it can be started again.
  */
 export async function recordChannel(bus: Bus, name: string, options: RecordOptions): Promise<void> {
   const recorded = findRecorded(bus, name);
@@ -120,23 +121,23 @@ async function openTrack(
   ring: number,
   { segmentBytes, clock = systemClock }: RecordOptions,
 ): Promise<Track> {
-  const directory = recorded.queueDirectory(priority);
-  const queue = await openQueue({
+  const directory = recorded.journalDirectory(priority);
+  const journal = await openJournal({
     directory,
     ...(segmentBytes === undefined ? {} : { segmentBytes }),
   });
   try {
-    const newest = queue.lastId === 0n ? undefined : (await queue.read(queue.lastId, 1))[0];
-    return new Track(queue, ring, clock, newest);
+    const newest = journal.lastId === 0n ? undefined : (await journal.read(journal.lastId, 1))[0];
+    return new Track(journal, ring, clock, newest);
   } catch (error) {
-    await queue.close();
+    await journal.close();
     throw error;
   }
 }
 
 /** What becomes of the messages of one level of priority. */
 class Track {
-  private readonly queue: Queue;
+  private readonly journal: Journal;
   private readonly ring: number;
   private readonly clock: Clock;
   private messages: Message[] = [];
@@ -149,11 +150,11 @@ class Track {
   private durableSequence = 0;
   private lastSequence: number;
 
-  constructor(queue: Queue, ring: number, clock: Clock, newest: Message | undefined) {
-    this.queue = queue;
+  constructor(journal: Journal, ring: number, clock: Clock, newest: Message | undefined) {
+    this.journal = journal;
     this.ring = ring;
     this.clock = clock;
-    this.lastId = queue.lastId;
+    this.lastId = journal.lastId;
     this.lastNs = newest?.timestampNs ?? 0n;
     const recording = newest === undefined ? undefined : decodeRecording(newest.bytes);
     if (recording?.ring === ring) this.durableSequence = recording.sequence;
@@ -199,9 +200,9 @@ class Track {
   /** Makes durable what was added, and returns how many messages that were. */
   async keep(): Promise<number> {
     const count = this.messages.length;
-    this.queue.append(this.messages);
+    this.journal.append(this.messages);
     this.messages = [];
-    await this.queue.flush();
+    await this.journal.flush();
     this.durableSequence = this.lastSequence;
     return count;
   }
@@ -209,11 +210,11 @@ class Track {
   /** Forgets what was added since the last time. */
   forget(): void {
     this.messages = [];
-    this.lastId = this.queue.lastId;
+    this.lastId = this.journal.lastId;
     this.lastSequence = this.durableSequence;
   }
 
   close(): Promise<void> {
-    return this.queue.close();
+    return this.journal.close();
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A message of a channel as its recorder keeps it: the bytes of a message of a queue.
+ * A message of a channel as its recorder keeps it: the bytes of a message of a journal.
  *
  *   0          4             5          6          7         8              16         24
  *   | ring u32 | producer u8 | topic u8 | cause u8 | zero u8 | sequence f64 | sent f64 |
@@ -12,8 +12,8 @@
  *   cause     why sequences are missing before it: 0 none is, else 1 + its place in `missingCauses`
  *   sent      nanoseconds since boot, 0 where it was not stamped
  *
- * Little-endian. The queue's own ids count what was recorded, from 1 without a hole; its times are
- * when that was. A channel has a queue for each level of priority: PATH/CHANNEL/PRIORITY.
+ * Little-endian. The journal's own ids count what was recorded, from 1 without a hole; its times
+ * are when that was. A channel has a journal for each level of priority: PATH/CHANNEL/PRIORITY.
  */
 import path from "node:path";
 import type { Bus, Channel } from "../bus/bus.ts";
@@ -89,7 +89,7 @@ export function decodeRecording(encoded: Uint8Array): Recording {
   if (!(Number.isSafeInteger(sequence) && sequence > 0) || view.getUint8(zeroOffset) !== 0) {
     throw new GaplessError(
       "MESSAGE_MALFORMED",
-      `A message of a recorder's queue is none of its own: bytes=${encoded.length}.`,
+      `A message of a recorder's journal is none of its own: bytes=${encoded.length}.`,
     );
   }
   return {
@@ -105,8 +105,8 @@ export function decodeRecording(encoded: Uint8Array): Recording {
 
 export interface RecordedChannel {
   readonly channel: Channel;
-  /** Folder of the queue of a level of priority. */
-  queueDirectory(priority: number): string;
+  /** Folder of the journal of a level of priority. */
+  journalDirectory(priority: number): string;
 }
 
 /** @throws GaplessError CONFIG_INVALID where the channel is not there, or keeps nothing. */
@@ -121,6 +121,6 @@ export function findRecorded(bus: Bus, name: string): RecordedChannel {
   }
   return {
     channel,
-    queueDirectory: (priority) => path.join(persistencePath, name, String(priority)),
+    journalDirectory: (priority) => path.join(persistencePath, name, String(priority)),
   };
 }

@@ -8,7 +8,7 @@
  * `through` is the newest sequence that this consumer had released: what follows it is in the ring.
  */
 import type { Loss } from "../bus/bus.ts";
-import { followQueue, type QueueFollower } from "../queue/follower.ts";
+import { followJournal, type JournalFollower } from "./journal-follower.ts";
 import { decodeRecording, type Recording } from "./recording.ts";
 
 export interface ReplayLaneOptions {
@@ -32,7 +32,7 @@ export class ReplayLane {
   next: number;
 
   private readonly options: ReplayLaneOptions;
-  private readonly queue: QueueFollower;
+  private readonly journal: JournalFollower;
   /** Of the recording that comes next. */
   private nextId: bigint;
   private through: number;
@@ -45,12 +45,12 @@ export class ReplayLane {
     const { released, sinceNs } = options;
     this.options = options;
     this.priority = options.priority;
-    this.queue = followQueue(options.directory);
+    this.journal = followJournal(options.directory);
     this.through = released;
     this.isReplaying = sinceNs !== undefined;
     this.isFirst = this.isReplaying;
-    this.nextId = sinceNs === undefined ? 1n : this.queue.find(sinceNs);
-    const [before] = this.nextId > 1n && this.isFirst ? this.queue.read(this.nextId - 1n, 1) : [];
+    this.nextId = sinceNs === undefined ? 1n : this.journal.find(sinceNs);
+    const [before] = this.nextId > 1n && this.isFirst ? this.journal.read(this.nextId - 1n, 1) : [];
     const recording = before === undefined ? undefined : decodeRecording(before.bytes);
     // What was never released is wanted however old it is; of what is not recorded yet, nothing is
     // older than the window.
@@ -78,7 +78,7 @@ export class ReplayLane {
   replay(deliver: (recording: Recording) => boolean, limit: number): number {
     let count = 0;
     while (this.isReplaying && count < limit) {
-      const messages = this.queue.read(this.nextId, Math.min(batchMax, limit - count));
+      const messages = this.journal.read(this.nextId, Math.min(batchMax, limit - count));
       if (messages.length === 0) {
         this.endOrWait();
         break;
@@ -98,7 +98,7 @@ export class ReplayLane {
   }
 
   close(): void {
-    this.queue.close();
+    this.journal.close();
   }
 
   /** False where it is behind what was to be replayed: that has ended then. */
@@ -149,7 +149,7 @@ export class ReplayLane {
   }
 
   private isBefore(id: bigint, sequence: number): boolean {
-    const [message] = this.queue.read(id, 1);
+    const [message] = this.journal.read(id, 1);
     if (message === undefined) return false;
     const recording = decodeRecording(message.bytes);
     return recording.ring !== this.options.ring || recording.sequence < sequence;

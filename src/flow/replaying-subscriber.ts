@@ -85,7 +85,7 @@ export class ReplayingSubscriber {
       this.lanes = Array.from({ length: channel.priorities }, (_unused, priority) => {
         return new ReplayLane({
           priority,
-          directory: recorded.queueDirectory(priority),
+          directory: recorded.journalDirectory(priority),
           ring: bus.identity(name),
           consumer: channel.consumers.indexOf(bus.service),
           released: this.subscriber.taken(priority),

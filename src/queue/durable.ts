@@ -62,6 +62,8 @@ export class Durable {
     this.directory = directory;
     this.control = control;
     this.sequence = start.durable;
+    // What comes from the disk is durable, also where the file that says so lagged behind it.
+    control.doubles[controlOffset.durable / 8] = start.durable;
     this.appendedSequence = start.appended;
     this.unknownBelow = start.durable < start.appended ? start.number : 0;
     this.syncsEach = durability === "sync";

@@ -60,6 +60,18 @@ test("a lost journal is written again by the feed, and no trade is made twice", 
   assert.equal(digestsOf(again), digestsOf(first));
 });
 
+test("a lost output is written again from the journal, and each trade is in it once", async (t) => {
+  const data = makeDataDirectory(t);
+  // Enough for a snapshot, which then is ahead of an output that begins anew.
+  const many = ["--count", 21_000];
+  const first = await runExchange(data, many);
+  fs.rmSync(path.join(data, "matching-engine", "output"), { recursive: true });
+  const again = await runExchange(data, [...many, "--resume"]);
+  assert.equal(again.code, 0, again.output);
+  assert.equal(again.audit.get("journalled"), first.audit.get("journalled"));
+  assert.equal(digestsOf(again), digestsOf(first));
+});
+
 test("a directory that is somebody's is not emptied, and data of other input not gone on with", async (t) => {
   const data = makeDataDirectory(t);
   fs.writeFileSync(path.join(data, "diary.txt"), "dear");

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import test, { type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { recorderService, type Publisher } from "gapless/bus";
-import { openQueue } from "gapless/queue";
+import { openJournal } from "gapless/flow";
 import { decodeRecording, findRecorded } from "../../src/flow/recording.ts";
 import { seededRandom } from "../../src/random.ts";
 import {
@@ -126,10 +126,10 @@ for (const mode of ["Reject", "DropOldest"] as const) {
     await until("the recorder ends", () => recorder.child.exitCode !== null);
 
     // What the recorder has kept: every message once.
-    await using queue = await openQueue({
-      directory: findRecorded(engine, "orders").queueDirectory(0),
+    await using journal = await openJournal({
+      directory: findRecorded(engine, "orders").journalDirectory(0),
     });
-    const recorded = (await queue.read(1n, last + 1)).map(({ bytes }) => decodeRecording(bytes));
+    const recorded = (await journal.read(1n, last + 1)).map(({ bytes }) => decodeRecording(bytes));
     assertWhole(recorded.map(({ sequence }) => sequence));
     assertWhole(recorded.map(({ bytes }) => numberOf(bytes)));
     assert.equal(recorded.length, last);

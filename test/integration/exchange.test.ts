@@ -11,7 +11,7 @@ const recorded = path.resolve(
 );
 const noRecording = !fs.existsSync(recorded) && `no recorded orders at ${recorded}`;
 
-test("G5: with services killed at random, both digests are those of a calm run", async (t) => {
+test("G5: with services killed at random, the digests are those of a calm run", async (t) => {
   const data = makeDataDirectory(t);
   const orders = ["--count", 30_000, "--seed", 3];
   const calm = await runExchange(path.join(data, "calm"), orders);

@@ -88,9 +88,11 @@ function parseAudit(output: string): Map<string, string> {
   return new Map([...lines].map(([, label = "", value = ""]) => [label, value]));
 }
 
-/** Both digests of a run, as one value to compare. */
+/** The digests of a run, as one value to compare. */
 export function digestsOf({ audit }: Outcome): string {
-  return `${audit.get("digest balances") ?? "none"} ${audit.get("digest candles") ?? "none"}`;
+  return ["trades", "balances", "candles"]
+    .map((what) => audit.get(`digest ${what}`) ?? "none")
+    .join(" ");
 }
 
 /** The shared memory that runs of this data directory use. */
