@@ -10,7 +10,7 @@ import type { Figure, Size } from "./figure.ts";
 
 type Bench = (size: Size) => Promise<Figure[]>;
 
-const notBenches = new Set(["bench.ts", "figure.ts"]);
+const notBenches = new Set(["bench.ts", "figure.ts", "samples.ts"]);
 const known = fs
   .readdirSync(import.meta.dirname)
   .filter((name) => name.endsWith(".ts") && !notBenches.has(name))

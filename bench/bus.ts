@@ -11,7 +11,7 @@
  */
 import { latency } from "./bus/latency.ts";
 import { gatherCrew } from "./bus/crew.ts";
-import { buildReference } from "./bus/reference.ts";
+import { buildReference } from "./reference/build.ts";
 import { sleep } from "./bus/sleep.ts";
 import { throughput } from "./bus/throughput.ts";
 import type { Figure, Size } from "./figure.ts";
@@ -20,7 +20,7 @@ import { peers } from "./peers/peers.ts";
 export async function bus(size: Size): Promise<Figure[]> {
   const figures: Figure[] = [];
   {
-    using reference = buildReference();
+    using reference = buildReference("ring");
     await using crew = gatherCrew(size);
     figures.push(...(await throughput(size, crew, reference)));
     figures.push(...(await latency(size, crew, reference)));

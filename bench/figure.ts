@@ -20,7 +20,7 @@ export function figure(
   bench: string,
   value: number,
   unit: string,
-  reference: number | undefined,
+  reference?: number,
   fields: Readonly<Record<string, unknown>> = {},
 ): Figure {
   const rounded = { bench, value: round(value), unit };

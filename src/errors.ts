@@ -83,6 +83,24 @@ export function describeError(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+const noSpace = new Set(["ENOSPC", "EDQUOT"]);
+
+/** The error for a failed file operation: a full disk has its own code, a bug stays what it is. */
+export function storageFailed(what: string, error: unknown): Error {
+  if (error instanceof GaplessError) return error;
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  if (code === undefined) return new Error(describeError(error), { cause: error });
+  return noSpace.has(code)
+    ? new GaplessError(
+        "STORAGE_FULL",
+        `No room: ${what}: ${describeError(error)}. Free space on its file system, then try again.`,
+        { cause: error },
+      )
+    : new GaplessError("SYSTEM_CALL_FAILED", `${what}: ${describeError(error)}.`, {
+        cause: error,
+      });
+}
+
 /** Stops on a bug of ours. What a peer, a disk or a user can cause is a GaplessError instead. */
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new Error(`Bug in gapless: ${message}`);

@@ -30,6 +30,12 @@ export type Step =
   | "queue.reserved"
   /** queue: a segment has its name, and nobody has begun it. */
   | "queue.published"
+  /** queue: that readers are passed over is recorded, and what they needed is still there. */
+  | "queue.passed-over"
+  /** queue: segments are moved aside, and not deleted. */
+  | "queue.moved-aside"
+  /** queue: segments are deleted. */
+  | "queue.removed"
   /** buffer: messages are durable in RocksDB, not yet visible to readers. */
   | "buffer.durable"
   /** sink: rows and position are written, the transaction is open. */

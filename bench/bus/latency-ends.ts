@@ -3,7 +3,7 @@ import type { MessageHandler } from "gapless/bus";
 import { bootNs } from "../../src/clock.ts";
 import type { Role } from "./member.ts";
 import { leaveOrphaned, leaveOrphanedNow } from "./orphan.ts";
-import { percentilesOf } from "./samples.ts";
+import { percentilesOf } from "../samples.ts";
 import { channelName, fill, summing } from "./throughput-ends.ts";
 
 export const backName = "back";

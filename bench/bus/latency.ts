@@ -13,8 +13,8 @@ import type { ChannelTable } from "gapless/bus";
 import { figure, type Figure, type Size } from "../figure.ts";
 import type { Crew, Post, Shift } from "./crew.ts";
 import { backName } from "./latency-ends.ts";
-import type { Reference } from "./reference.ts";
-import { percentilesOf, type Percentiles } from "./samples.ts";
+import type { Reference } from "../reference/build.ts";
+import { percentilesOf, type Percentiles } from "../samples.ts";
 import { channelName } from "./throughput-ends.ts";
 
 const ringBytes = 2 ** 20;

@@ -3,7 +3,7 @@ import { openBus, type Bus, type ChannelTable, type WaitStrategy } from "gapless
 import { pinThread } from "../../src/memory/affinity.ts";
 import { unpin } from "../peers/cores.ts";
 import { answer, ask, receive, send } from "./latency-ends.ts";
-import type { Percentiles } from "./samples.ts";
+import type { Percentiles } from "../samples.ts";
 import { idle } from "./sleep-ends.ts";
 import { consume, produce } from "./throughput-ends.ts";
 

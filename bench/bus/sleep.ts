@@ -10,7 +10,7 @@ import type { ChannelTable } from "gapless/bus";
 import { figure, type Figure, type Size } from "../figure.ts";
 import type { Crew } from "./crew.ts";
 import { latencyFigure, runPaced } from "./latency.ts";
-import type { Reference } from "./reference.ts";
+import type { Reference } from "../reference/build.ts";
 import { channelName } from "./throughput-ends.ts";
 
 const limits = {

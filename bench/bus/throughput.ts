@@ -15,8 +15,8 @@ import type { ChannelTable } from "gapless/bus";
 import { figure, type Figure, type Size } from "../figure.ts";
 import { isCrowded, type Crew, type Member, type Post, type Shift } from "./crew.ts";
 import type { Report } from "./member.ts";
-import type { Reference } from "./reference.ts";
-import { spreadOf } from "./samples.ts";
+import type { Reference } from "../reference/build.ts";
+import { spreadOf } from "../samples.ts";
 import { channelName } from "./throughput-ends.ts";
 
 type Timestamps = "all" | "sampled" | "off";

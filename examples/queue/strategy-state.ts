@@ -19,7 +19,7 @@ export type Phase = "Initializing" | "WaitingForFeed" | "WaitingForSnapshot" | "
 /** All that there is to remember. */
 export interface StrategyState {
   readonly phase: Phase;
-  /** Number of the newest update that the book has; undefined where it has no book to go on with. */
+  /** Number of the newest update that the book has; undefined where it has none to go on with. */
   readonly update: number | undefined;
 }
 

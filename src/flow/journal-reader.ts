@@ -18,8 +18,9 @@ import { openControl, type Control } from "../queue/control.ts";
 import { controlOffset, recordHeaderBytes, recordOffset } from "../queue/layout.ts";
 import { Cursor, recordWord } from "../queue/record.ts";
 import { placeBefore, placeBeforeTime, type Place } from "../queue/sparse-index.ts";
+import type { Begun } from "../queue/spot.ts";
 import { segmentDamaged } from "../queue/storage-errors.ts";
-import { JournalSegments, type BegunSegment } from "./journal-segments.ts";
+import { JournalSegments } from "./journal-segments.ts";
 
 /** The type of each record of a journal: "JRNL". Its payload is one encoded message. */
 export const journalRecordType = 0x4c_4e_52_4a;
@@ -52,7 +53,7 @@ export class JournalReader {
   /** @throws GaplessError DATA_NOT_YET_AVAILABLE where there is no queue yet; STORAGE_CORRUPT */
   constructor(directory: string) {
     this.control = openControl(directory, "read");
-    this.segments = new JournalSegments(directory, this.control.identity);
+    this.segments = new JournalSegments({ directory, control: this.control });
   }
 
   /** The newest sequence that is durable, as far as its writer has said; 0: none is. */
@@ -238,7 +239,7 @@ class Packing {
   }
 }
 
-function cursorAt({ segment, beginning }: BegunSegment, place: Omit<Place, "latestNs">): Cursor {
+function cursorAt({ segment, beginning }: Begun, place: Omit<Place, "latestNs">): Cursor {
   return new Cursor(segment, place.offset, place.sequence, beginning.epoch);
 }
 

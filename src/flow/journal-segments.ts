@@ -1,56 +1,42 @@
 /** The segments of a queue, mapped to be read: a few at a time, whoever else writes or trims. */
-import { isGaplessError } from "../errors.ts";
-import {
-  listSegments,
-  openSegment,
-  readBeginning,
-  readEnding,
-  type Beginning,
-  type Segment,
-} from "../queue/segment.ts";
-
-/** A segment that has been begun. */
-export interface BegunSegment {
-  readonly segment: Segment;
-  readonly beginning: Beginning;
-}
+import { GaplessError } from "../errors.ts";
+import { listSegments, readEnding, type Beginning, type Segment } from "../queue/segment.ts";
+import { openBegun, type Begun, type QueueFiles } from "../queue/spot.ts";
 
 const mappedMax = 8;
 
 export class JournalSegments {
-  private readonly directory: string;
-  private readonly identity: bigint;
+  private readonly queue: QueueFiles;
   /** Begun and reserved ones, without a hole, as of the last look. */
   private oldest = 0;
   private newest = -1;
   /** By number, the least recently used first. */
-  private readonly mapped = new Map<number, BegunSegment>();
-  private latest: BegunSegment | undefined;
+  private readonly mapped = new Map<number, Begun>();
+  private latest: Begun | undefined;
 
-  constructor(directory: string, identity: bigint) {
-    this.directory = directory;
-    this.identity = identity;
+  constructor(queue: QueueFiles) {
+    this.queue = queue;
   }
 
   /** Looks which segments there are. */
   refresh(): void {
-    const numbers = listSegments(this.directory);
+    const numbers = listSegments(this.queue.directory);
     this.oldest = numbers[0] ?? 0;
     this.newest = numbers.at(-1) ?? -1;
   }
 
   /** The oldest one, if any is begun. */
-  first(): BegunSegment | undefined {
+  first(): Begun | undefined {
     return this.oldest > this.newest ? undefined : this.at(this.oldest);
   }
 
   /** The one behind `segment`, if it is begun. */
-  after({ number }: Segment): BegunSegment | undefined {
+  after({ number }: Segment): Begun | undefined {
     return this.at(number + 1);
   }
 
   /** The one that a sequence is in, if it is in any. Sequences before the first are in none. */
-  holding(sequence: number): BegunSegment | undefined {
+  holding(sequence: number): Begun | undefined {
     const { latest } = this;
     if (latest !== undefined && sequence >= latest.beginning.firstSequence) {
       const ending = readEnding(latest.segment);
@@ -60,7 +46,7 @@ export class JournalSegments {
   }
 
   /** The last one that is begun and `isBefore`, by bisection: where one is, all before it are. */
-  last(isBefore: (beginning: Beginning) => boolean): BegunSegment | undefined {
+  last(isBefore: (beginning: Beginning) => boolean): Begun | undefined {
     const { oldest } = this;
     let low = oldest;
     let high = this.newest + 1;
@@ -80,7 +66,7 @@ export class JournalSegments {
   }
 
   /** @throws GaplessError DATA_TRIMMED where it was removed, STORAGE_CORRUPT */
-  private at(number: number): BegunSegment | undefined {
+  private at(number: number): Begun | undefined {
     const begun = this.mapped.get(number) ?? this.open(number);
     if (begun === undefined) return undefined;
     this.mapped.delete(number);
@@ -94,25 +80,14 @@ export class JournalSegments {
     return begun;
   }
 
-  private open(number: number): BegunSegment | undefined {
-    let segment: Segment;
-    try {
-      segment = openSegment(this.directory, number, this.identity, "read");
-    } catch (error) {
-      if (!isGaplessError(error, "DATA_TRIMMED")) throw error;
-      this.refresh();
-      // One that was only reserved may be taken back, and the one behind the newest is to come.
-      if (number > this.newest) return undefined;
-      throw error;
-    }
-    try {
-      const beginning = readBeginning(segment);
-      if (beginning !== undefined) return { segment, beginning };
-    } catch (error) {
-      segment.mapping.unmap();
-      throw error;
-    }
-    segment.mapping.unmap();
-    return undefined;
+  private open(number: number): Begun | undefined {
+    const begun = openBegun(this.queue, number);
+    if (begun !== undefined) return begun;
+    this.refresh();
+    if (number >= this.oldest) return undefined;
+    throw new GaplessError(
+      "DATA_TRIMMED",
+      `Segment ${number} of the journal in ${this.queue.directory} was deleted while it was read.`,
+    );
   }
 }

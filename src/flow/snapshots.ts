@@ -12,8 +12,8 @@
 import fs from "node:fs";
 import path from "node:path";
 import zlib from "node:zlib";
+import { storageFailed } from "../errors.ts";
 import { syncDirectory } from "../memory/mapping.ts";
-import { storageFailed } from "../queue/storage-errors.ts";
 import { reachedStep } from "../steps.ts";
 
 const prefix = "snapshot-";

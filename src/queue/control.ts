@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError } from "../errors.ts";
+import { GaplessError, storageFailed } from "../errors.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive, type ProcessIdentity } from "../memory/process-identity.ts";
 import type { Bed, SleepMemory } from "../memory/sleep.ts";
@@ -15,7 +15,6 @@ import {
   headerOffset,
   positionSalt,
 } from "./layout.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const controlFileName = "queue.control";
 
@@ -141,9 +140,20 @@ export function readPosition({ words, doubles }: Control): Position | undefined 
   const end = words[controlOffset.end / 4] ?? 0;
   const sequence = doubles[controlOffset.sequence / 8] ?? 0;
   const check = words[controlOffset.positionCheck / 4] ?? 0;
-  return check === positionCheckOf(segment, end, sequence) && segment > 0
-    ? { segment, end, sequence }
-    : undefined;
+  const isWhole =
+    check === positionCheckOf(segment, end, sequence) &&
+    segment > 0 &&
+    Number.isSafeInteger(sequence);
+  return isWhole ? { segment, end, sequence } : undefined;
+}
+
+/** Whether the writer has noted that sequence, or a later one. Allocates nothing. */
+export function hasNoted({ words, doubles }: Control, sequence: number): boolean {
+  const newest = doubles[controlOffset.sequence / 8] ?? 0;
+  if (newest < sequence) return false;
+  const segment = words[controlOffset.segment / 4] ?? 0;
+  const end = words[controlOffset.end / 4] ?? 0;
+  return words[controlOffset.positionCheck / 4] === positionCheckOf(segment, end, newest);
 }
 
 /** Notes how far the queue goes; in a queue without segments that is nowhere. */

@@ -6,6 +6,7 @@
  */
 import fs from "node:fs/promises";
 import path from "node:path";
+import { storageFailed } from "../errors.ts";
 import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
 import { readersBed, type Control } from "./control.ts";
@@ -13,7 +14,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { controlOffset, segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
 import type { Durability } from "./options.ts";
 import { markDurable, type Segment } from "./segment.ts";
-import { storageFailed } from "./storage-errors.ts";
+import { segmentDamaged } from "./storage-errors.ts";
 
 /** What became of a record. */
 export interface Receipt {
@@ -44,6 +45,7 @@ export class Durable {
 
   private readonly directory: string;
   private readonly control: Control;
+  private readonly onFailure: () => void;
   private readonly commits = new GroupCommit(() => this.sync());
   private readonly syncsEach: boolean;
   private readonly timer: NodeJS.Timeout | undefined;
@@ -58,8 +60,16 @@ export class Durable {
   /** After a failed sync the kernel may have dropped pages that it then calls clean. */
   private failure: Error | undefined;
 
-  constructor(directory: string, control: Control, start: DurableStart, durability: Durability) {
+  /** `onFailure` is called once a sync has failed: nothing more is to be appended. */
+  constructor(
+    directory: string,
+    control: Control,
+    start: DurableStart,
+    durability: Durability,
+    onFailure: () => void,
+  ) {
     this.directory = directory;
+    this.onFailure = onFailure;
     this.control = control;
     this.sequence = start.durable;
     // What comes from the disk is durable, also where the file that says so lagged behind it.
@@ -145,11 +155,14 @@ export class Durable {
       if (segment !== undefined && !isLast) await this.syncSegment(segment.number, end, segment);
     } catch (error) {
       this.failure = storageFailed(`flushing the queue in ${this.directory}`, error);
+      this.onFailure();
       throw this.failure;
     }
     this.sequence = Math.max(this.sequence, sequence);
     const { words, doubles } = this.control;
-    doubles[controlOffset.durable / 8] = this.sequence;
+    const told = doubles[controlOffset.durable / 8] ?? 0;
+    // One that was fenced meanwhile does not take back what the next one has told.
+    doubles[controlOffset.durable / 8] = Math.max(told, this.sequence);
     reachedStep("queue.durable");
     if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
   }
@@ -169,6 +182,11 @@ export class Durable {
   /** Where the segment is still mapped, its durable mark is stored there. */
   private async syncSegment(number: number, end: number, segment?: Segment): Promise<void> {
     const file = await this.openFile(number);
+    if (file === undefined) {
+      // Its readers have it behind them; of the one that is written that cannot be.
+      if (segment === undefined) return;
+      throw segmentDamaged(segment.filePath, 0, "it was removed while it was written");
+    }
     await file.datasync();
     reachedStep("queue.synced");
     if (segment !== undefined && segment.words.length > 0) markDurable(segment, end);
@@ -178,12 +196,12 @@ export class Durable {
   }
 
   /** The file of the segment that is written stays open. */
-  private async openFile(number: number): Promise<fs.FileHandle> {
+  private async openFile(number: number): Promise<fs.FileHandle | undefined> {
     if (this.handle?.number === number) return this.handle.file;
     await this.handle?.file.close();
     this.handle = undefined;
-    const file = await fs.open(this.pathOf(number), "r+");
-    this.handle = { number, file };
+    const file = await openIfThere(this.pathOf(number), "r+");
+    if (file !== undefined) this.handle = { number, file };
     return file;
   }
 
@@ -204,18 +222,22 @@ async function writeMark(file: fs.FileHandle, end: number): Promise<void> {
 
 /** undefined where the segment is not there any more. */
 async function readHeader(filePath: string): Promise<Buffer | undefined> {
-  let file: fs.FileHandle;
-  try {
-    file = await fs.open(filePath, "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+  const file = await openIfThere(filePath, "r");
+  if (file === undefined) return undefined;
   try {
     const header = Buffer.alloc(segmentHeaderBytes);
     await file.read(header, 0, header.length, 0);
     return header;
   } finally {
     await file.close();
+  }
+}
+
+async function openIfThere(filePath: string, flags: string): Promise<fs.FileHandle | undefined> {
+  try {
+    return await fs.open(filePath, flags);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
 }

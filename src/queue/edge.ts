@@ -1,7 +1,8 @@
 /** From the end of one segment to the next. */
 import path from "node:path";
 import { GaplessError, isGaplessError } from "../errors.ts";
-import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
+import { readPosition } from "./control.ts";
+import { endMark, segmentFileName, segmentOffset } from "./layout.ts";
 import { listSegments } from "./segment.ts";
 import {
   hasSegment,
@@ -80,7 +81,7 @@ function whyNot(
 ): "nothing" | GaplessError {
   const { directory, control } = queue;
   const number = segment.number + 1;
-  const begun = Atomics.load(control.words, controlOffset.segment / 4);
+  const begun = readPosition(control)?.segment ?? 0;
   const isDue = isSettled && begun >= number;
   if (hasSegment(queue, number)) {
     if (!isDue) return "nothing";

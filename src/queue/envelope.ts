@@ -46,6 +46,12 @@ export class Envelope {
   /** Follows the reader into another segment. */
   enter(words: Int32Array): void {
     this.words = words;
+    this.record = 0;
+  }
+
+  /** Where the record begins. */
+  get offset(): number {
+    return this.record * 4;
   }
 
   /** Follows the reader to the record at `offset`. */

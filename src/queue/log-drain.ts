@@ -93,7 +93,7 @@ export class LogDrain {
     if (ring.state === threadState.free) return false;
     ring.tail = Atomics.load(words, base + threadOffset.tail);
     ring.told = Atomics.load(words, base + threadOffset.told);
-    // SYNC log-head: what lies before was written; pairs with LogRing.write.
+    // SYNC log-head: what lies before was written; pairs with LogRing.writeRecord.
     ring.head = Atomics.load(words, base + threadOffset.head);
     this.findNext(ring);
     return true;
@@ -150,7 +150,9 @@ export class LogDrain {
     const count = (dropped - ring.told) >>> 0;
     if (count === 0) return true;
     const before = this.format.length;
-    this.format.appendDropped(count, timeNs);
+    const { words, base } = ring.memory;
+    const thread = Atomics.load(words, base + threadOffset.thread);
+    this.format.appendDropped(count, timeNs, thread);
     if (this.isTooMuch(before, bytesMax)) return false;
     ring.told = dropped | 0;
     return true;
@@ -166,7 +168,7 @@ export class LogDrain {
   private settle({ memory, state, head, tail, told }: Ring): void {
     const { words, base } = memory;
     Atomics.store(words, base + threadOffset.told, told);
-    // SYNC log-tail: what lies before may be overwritten; pairs with LogRing.findRoom.
+    // SYNC log-tail: what lies before may be overwritten; pairs with LogRing.encodeWithCare.
     Atomics.store(words, base + threadOffset.tail, tail);
     if (state !== threadState.left || tail !== head) return;
     // SYNC log-ring-free: pairs with takeLogRing.

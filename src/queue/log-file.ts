@@ -5,7 +5,9 @@
  * Of one process: two that append and rotate would rename each other's.
  */
 import fs from "node:fs";
-import { storageFailed } from "./storage-errors.ts";
+import { storageFailed } from "../errors.ts";
+
+const newline = 0x0a;
 
 export interface LogFileOptions {
   readonly file: string;
@@ -59,9 +61,10 @@ export class LogFile {
     const inode = fs.statSync(file, { throwIfNoEntry: false })?.ino;
     if (this.opened !== undefined && this.opened.inode === inode) return this.opened;
     this.close();
-    const fd = fs.openSync(file, "a");
+    const fd = fs.openSync(file, "a+");
     const { ino, size } = fs.fstatSync(fd);
     this.opened = { fd, inode: ino, bytes: size };
+    if (endsWithinLine(this.opened)) write(this.opened, Buffer.from("\n"));
     return this.opened;
   }
 
@@ -82,6 +85,12 @@ export class LogFile {
       throw storageFailed(`logging to ${this.options.file}`, error);
     }
   }
+}
+
+/** Whoever wrote it last was killed in the middle. */
+function endsWithinLine({ fd, bytes }: OpenFile): boolean {
+  const last = Buffer.alloc(1);
+  return bytes > 0 && fs.readSync(fd, last, 0, 1, bytes - 1) === 1 && last[0] !== newline;
 }
 
 function write(file: OpenFile, lines: Uint8Array): void {

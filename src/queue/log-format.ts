@@ -66,14 +66,14 @@ export class LogFormat {
     this.putAscii("}\n");
   }
 
-  /** Appends a line that says how many are missing here. */
-  appendDropped(count: number, timeNs: number): void {
+  /** Appends a line that says how many of a thread are missing here. */
+  appendDropped(count: number, timeNs: number, thread: number): void {
     this.reserve(bytesPerLineMax);
     this.putTime(timeNs);
     this.putLevel(logLevels.indexOf("warn"));
     this.putAscii(ownName);
     this.put(textStart);
-    this.putAscii(`${count} lines dropped","fields":{"dropped":${count}}}\n`);
+    this.putAscii(`${count} lines dropped","fields":{"dropped":${count},"thread":${thread}}}\n`);
   }
 
   private putFields(bytes: Buffer, view: DataView, start: number, count: number): void {

@@ -1,4 +1,5 @@
 /** Lines on their way to whoever takes them as texts: no more than fit, and none lost unsaid. */
+import { threadId } from "node:worker_threads";
 import { systemClock } from "../clock.ts";
 import { LogFormat } from "./log-format.ts";
 import { logWord } from "./log-layout.ts";
@@ -41,7 +42,7 @@ export function describeMissed(words: Int32Array): string[] {
   const missed = Atomics.exchange(words, logWord.missed, 0);
   if (missed === 0) return [];
   const format = new LogFormat();
-  format.appendDropped(missed, Number(systemClock.nowNs()));
+  format.appendDropped(missed, Number(systemClock.nowNs()), threadId);
   return splitLines(format.bytes.subarray(0, format.length));
 }
 

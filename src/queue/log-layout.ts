@@ -31,6 +31,7 @@ const wordsOfLine = lineBytes / Int32Array.BYTES_PER_ELEMENT;
 /** In the order of their weight. */
 export const logLevels = ["debug", "info", "warn", "error"] as const;
 
+/** How much a line matters, least first. */
 export type LogLevel = (typeof logLevels)[number];
 
 /** Indices of 32-bit words at the beginning. */
@@ -71,6 +72,8 @@ export const threadOffset = {
   head: 1,
   /** Lines that found no room. */
   dropped: 2,
+  /** Node's number of the thread. */
+  thread: 3,
 
   /** Everything before it is drained. */
   tail: wordsOfLine,

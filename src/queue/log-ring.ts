@@ -2,6 +2,7 @@
  * The end of a ring that a hot thread logs into: no lock, no system call, nothing to wait for. A
  * line that finds no room is counted, and the next one that does says how many there were.
  */
+import { threadId } from "node:worker_threads";
 import { bootNs } from "../clock.ts";
 import {
   fieldKind,
@@ -52,8 +53,10 @@ export class LogRing {
   /** As it was seen last: it may be further by now. */
   private tail: number;
   private dropped: number;
-  /** Where encoding must end, within the ring. */
+  /** Where in the ring the record begins, and where it has to end. */
+  private start = 0;
   private limit = 0;
+  private isWriting = false;
   private hasLeft = false;
 
   /** Use `takeLogRing`. */
@@ -64,37 +67,32 @@ export class LogRing {
     this.bytes = bytes;
     this.view = view;
     this.mask = memory.ringBytes - 1;
+    Atomics.store(words, base + threadOffset.thread, threadId);
     // Of whoever had it before.
     this.head = Atomics.load(words, base + threadOffset.head);
     this.tail = Atomics.load(words, base + threadOffset.tail);
     this.dropped = Atomics.load(words, base + threadOffset.dropped);
   }
 
-  /** Writes a line, or counts it as dropped. Never throws. */
-  write(level: number, name: Uint8Array, text: string, fields: LogFields | undefined): void {
+  /**
+   * Writes a line, or counts it as dropped: where there is no room, and where a property of
+   * `fields` is a function of its own that throws, or logs. Never throws.
+   */
+  write(level: number, name: Uint8Array, text: unknown, fields: LogFields | undefined): void {
     // A plain load: whether one line more is taken while another thread closes is all the same.
     if (this.hasLeft || this.words[logWord.closed] !== 0) return;
-    const timeNs = bootNs();
-    let at = this.head & this.mask;
-    this.limit = this.limitFrom(at);
-    let end = this.encode(at, name, text, fields);
-    if (end === NO_ROOM) {
-      at = this.findRoom(at, name, text, fields);
-      if (at === NO_ROOM) {
-        this.drop();
-        return;
-      }
-      end = this.encode(at, name, text, fields);
+    if (this.isWriting) {
+      this.drop();
+      return;
     }
-    const length = (end - at + (recordAlignment - 1)) & -recordAlignment;
-    const { view } = this;
-    view.setInt32(at + recordOffset.length, length, true);
-    view.setUint32(at + recordOffset.dropped, this.dropped, true);
-    view.setFloat64(at + recordOffset.time, timeNs, true);
-    view.setUint8(at + recordOffset.level, level);
-    this.head = (this.head + length) | 0;
-    // SYNC log-head: publishes the record; pairs with LogDrain.
-    Atomics.store(this.words, this.base + threadOffset.head, this.head);
+    this.isWriting = true;
+    try {
+      this.writeRecord(level, name, typeof text === "string" ? text : String(text), fields);
+    } catch {
+      this.drop();
+    } finally {
+      this.isWriting = false;
+    }
   }
 
   /** Nothing more comes from this thread. */
@@ -104,34 +102,58 @@ export class LogRing {
     Atomics.store(this.words, this.base + threadOffset.state, threadState.left);
   }
 
-  /** Up to where a record that begins at `at` can reach. */
-  private limitFrom(at: number): number {
-    const room = this.mask + 1 - ((this.head - this.tail) | 0);
-    return Math.min(at + room, this.mask + 1);
-  }
-
-  /**
-   * Looks at how far the ring is drained by now, and skips its rest where a record fits only at
-   * its beginning. Returns where the record goes.
-   */
-  private findRoom(
-    at: number,
+  private writeRecord(
+    level: number,
     name: Uint8Array,
     text: string,
     fields: LogFields | undefined,
-  ): number {
-    // SYNC log-tail: what lies before was read; pairs with LogDrain.
+  ): void {
+    const timeNs = bootNs();
+    this.start = this.head & this.mask;
+    this.limit = this.limitFrom(this.start);
+    let end = this.encode(name, text, fields);
+    if (end === NO_ROOM) end = this.encodeWithCare(name, text, fields);
+    if (end === NO_ROOM) {
+      this.drop();
+      return;
+    }
+    const { view, start } = this;
+    const length = (end - start + (recordAlignment - 1)) & -recordAlignment;
+    view.setInt32(start + recordOffset.length, length, true);
+    view.setUint32(start + recordOffset.dropped, this.dropped, true);
+    view.setFloat64(start + recordOffset.time, timeNs, true);
+    view.setUint8(start + recordOffset.level, level);
+    this.head = (this.head + length) | 0;
+    // SYNC log-head: publishes the record; pairs with LogDrain.look.
+    Atomics.store(this.words, this.base + threadOffset.head, this.head);
+  }
+
+  /**
+   * Looks at how far the ring is drained by now, and skips its rest where the record fits only at
+   * its beginning.
+   */
+  private encodeWithCare(name: Uint8Array, text: string, fields: LogFields | undefined): number {
+    const { start, mask } = this;
+    // SYNC log-tail: what lies before was read; pairs with LogDrain.settle.
     this.tail = Atomics.load(this.words, this.base + threadOffset.tail);
-    this.limit = this.limitFrom(at);
-    if (this.encode(at, name, text, fields) !== NO_ROOM) return at;
-    const skipped = this.mask + 1 - at;
-    const room = this.mask + 1 - ((this.head - this.tail) | 0);
-    if (at === 0 || room <= skipped) return NO_ROOM;
+    this.limit = this.limitFrom(start);
+    const end = this.encode(name, text, fields);
+    const skipped = mask + 1 - start;
+    const room = mask + 1 - ((this.head - this.tail) | 0);
+    if (end !== NO_ROOM || start === 0 || room <= skipped) return end;
+    this.start = 0;
     this.limit = room - skipped;
-    if (this.encode(0, name, text, fields) === NO_ROOM) return NO_ROOM;
-    this.view.setInt32(at + recordOffset.length, -skipped, true);
+    const endAtStart = this.encode(name, text, fields);
+    if (endAtStart === NO_ROOM) return NO_ROOM;
+    this.view.setInt32(start + recordOffset.length, -skipped, true);
     this.head = (this.head + skipped) | 0;
-    return 0;
+    return endAtStart;
+  }
+
+  /** Up to where a record that begins at `start` can reach. */
+  private limitFrom(start: number): number {
+    const room = this.mask + 1 - ((this.head - this.tail) | 0);
+    return Math.min(start + room, this.mask + 1);
   }
 
   private drop(): void {
@@ -140,13 +162,8 @@ export class LogRing {
   }
 
   /** Writes what differs from line to line in length, and returns where it ends. */
-  private encode(
-    start: number,
-    name: Uint8Array,
-    text: string,
-    fields: LogFields | undefined,
-  ): number {
-    const { view } = this;
+  private encode(name: Uint8Array, text: string, fields: LogFields | undefined): number {
+    const { view, start } = this;
     let at = start + recordOffset.name;
     if (at + name.length > this.limit) return NO_ROOM;
     for (const byte of name) this.bytes[at++] = byte;

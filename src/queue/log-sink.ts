@@ -30,7 +30,7 @@ export function openLogSink(output: LogOutput, handOver?: (lines: Buffer) => voi
 }
 
 /** As well as it goes: there is nobody to tell where stderr fails. */
-function writeStderr(lines: Buffer): void {
+export function writeStderr(lines: Buffer): void {
   let written = 0;
   for (let tries = 0; tries < stderrTries && written < lines.length;) {
     try {

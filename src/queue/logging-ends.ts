@@ -1,5 +1,4 @@
 /** The logging as a thread has it: the one that opened it, and those that joined. */
-import fs from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { isMainThread } from "node:worker_threads";
 import { bootMs } from "../clock.ts";
@@ -9,8 +8,8 @@ import { LogDrain } from "./log-drain.ts";
 import { describeMissed, splitLines, takeOver } from "./log-hand-over.ts";
 import { logWord, type LogLevel, type LogMemory } from "./log-layout.ts";
 import type { LogFields, LogRing } from "./log-ring.ts";
-import { openLogSink } from "./log-sink.ts";
-import { takeLastTurn } from "./log-turns.ts";
+import { openLogSink, writeStderr } from "./log-sink.ts";
+import { endTurn, takeLastTurn } from "./log-turns.ts";
 import type { LoggingData, LoggingHandle, ResolvedLoggingOptions } from "./logging-options.ts";
 import type { Logger, Logging } from "./logging.ts";
 import { siblingModule, startSidecar, type Sidecar } from "./sidecar.ts";
@@ -114,8 +113,8 @@ abstract class ThreadLogging implements Logging {
       if (bootMs() > deadlineMs) {
         throw new GaplessError(
           "PEER_UNAVAILABLE",
-          `The thread that writes what is logged does not answer for ${flushMsMax} ms: its device ` +
-            "may hang. Lines are kept as far as the rings have room for them.",
+          `The thread that writes what is logged has not answered for ${flushMsMax} ms: its ` +
+            "device may hang. Lines are kept as far as the rings have room for them.",
         );
       }
       // A timer, because it keeps the process from ending meanwhile.
@@ -154,7 +153,7 @@ abstract class ThreadLogging implements Logging {
       this.endNow();
     } catch (error) {
       // There is nobody left to throw it at.
-      fs.writeSync(2, `${describeError(error)}\n`);
+      writeStderr(Buffer.from(`${describeError(error)}\n`));
     }
   };
 }
@@ -202,6 +201,8 @@ export class OpenedLogging extends ThreadLogging {
     Atomics.store(this.memory.words, logWord.closed, 1);
     this.wakeSidecar();
     await this.sidecar.close();
+    // It may have died in the middle of a pass.
+    endTurn(this.memory.words);
     this.endNow();
   }
 

@@ -11,7 +11,7 @@ export interface LoggingOptions {
    * belongs to this process: two that rotate one file would lose lines.
    */
   readonly file?: string;
-  /** The file is at most so long, 64 MiB by default; then it becomes `file.1`, that one `file.2`. */
+  /** A file is at most so long, 64 MiB by default; then it becomes `file.1`, that one `file.2`. */
   readonly bytesMax?: number;
   /** How many files are kept, the newest included. Default 4. */
   readonly filesMax?: number;

@@ -18,7 +18,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { invalidConfig } from "../config.ts";
-import { describeError, isGaplessError } from "../errors.ts";
+import { describeError, isGaplessError, storageFailed } from "../errors.ts";
 import {
   logWord,
   makeLogMemory,
@@ -33,7 +33,6 @@ import {
   type LoggingHandle,
   type LoggingOptions,
 } from "./logging-options.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export type { LogFields, LoggingHandle, LoggingOptions, LogLevel };
 

@@ -8,8 +8,8 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { storageFailed } from "../errors.ts";
 import { syncDirectory } from "../memory/mapping.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const lossesFileName = "losses.jsonl";
 
@@ -79,12 +79,19 @@ export function readLosses(directory: string): LossLedger {
   return { losses, unreadable: lines.length - losses.length };
 }
 
-/** A queue can be rewound to the same place again, and that is another loss. */
+/**
+ * Whether each of the sequences is recorded already, for the same cause or by retention. A queue
+ * can be rewound to the same place again, and that is another loss.
+ */
 function isRecorded(directory: string, { cause, reader, from, to }: QueueLoss): boolean {
   if (cause === "rewound") return false;
-  return readLosses(directory).losses.some(
-    (one) => one.cause === cause && one.reader === reader && one.from === from && one.to === to,
-  );
+  const known = readLosses(directory)
+    .losses.filter((one) => one.reader === reader)
+    .filter((one) => one.cause === cause || one.cause === "passed-over")
+    .sort((left, right) => left.from - right.from);
+  let next = from;
+  for (const one of known) if (one.from <= next) next = Math.max(next, one.to + 1);
+  return next > to;
 }
 
 /** Whether a line was cut short before. */

@@ -1,7 +1,7 @@
 /** Opening a queue to write: who may, and where it goes on. */
 import fs from "node:fs";
 import path from "node:path";
-import { GaplessError, isGaplessError } from "../errors.ts";
+import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory } from "../memory/mapping.ts";
@@ -23,7 +23,6 @@ import { preallocate } from "./preallocation.ts";
 import { Publisher } from "./publisher.ts";
 import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
-import { storageFailed } from "./storage-errors.ts";
 import { noSupply } from "./supply.ts";
 
 export const writerLockName = "writer.lock";

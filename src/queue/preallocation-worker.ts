@@ -20,6 +20,7 @@ const unready = new Map<bigint, { readonly bytes: number; readyBytes: number }>(
 let isTurning = false;
 
 serveSidecar<PreallocationRequest, PreallocationReply | undefined>((request) => {
+  if (request.kind === "start") return undefined;
   if (request.kind === "make") return make(request);
   // Before the memory goes: somebody else's may come to the same place.
   unready.delete(request.memory.address);

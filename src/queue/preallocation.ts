@@ -38,7 +38,10 @@ export interface SegmentWish {
 
 /** What the thread is asked. */
 export type PreallocationRequest =
-  SegmentWish | { readonly kind: "unmap"; readonly memory: MappedMemory };
+  | SegmentWish
+  | { readonly kind: "unmap"; readonly memory: MappedMemory }
+  /** Nothing, but that it is there. */
+  | { readonly kind: "start" };
 
 /** What it answers to a wish. */
 export interface PreallocationReply {
@@ -59,7 +62,7 @@ const supplies = new Map<number, Preallocation>();
 let thread: Sidecar<PreallocationRequest, PreallocationReply> | undefined;
 let supplyNumber = 0;
 
-/** A supply of segments as planned for the queue in `directory`. The thread starts at a wish. */
+/** A supply of segments as planned for the queue in `directory`. */
 export function preallocate(
   directory: string,
   plan: SegmentPlan,
@@ -67,6 +70,8 @@ export function preallocate(
 ): Preallocation {
   const fitting = Math.floor(readyBytes / plan.bytes);
   const ahead = options.ahead ?? Math.min(Math.max(fitting, 1), aheadMax);
+  // It takes milliseconds, which a publisher has now, and not at an append.
+  if (thread === undefined) post({ kind: "start" });
   return new Preallocation(directory, plan, ahead);
 }
 

@@ -135,7 +135,9 @@ export class Publisher {
     this.clock.advance(this.latestHigh, this.latestLow);
     const { sequence: appended, number } = this;
     const start = { appended, durable: recovered.durableSequence, number };
-    this.durable = new Durable(directory, control, start, options.durability);
+    // From then on every append takes the slow path, and is told.
+    const onFailure = (): void => void (this.capacity = 0);
+    this.durable = new Durable(directory, control, start, options.durability, onFailure);
     if (tail?.hasEnded === false) {
       this.enter(tail.segment, tail.beginning.firstSequence, tail.end);
     } else if (tail !== undefined) {
@@ -168,10 +170,11 @@ export class Publisher {
    * @param type The application's: a u32.
    * @param timestampNs Nanoseconds since 1970; the clock's where there is none.
    * @throws GaplessError PAYLOAD_TOO_LARGE; STORAGE_FULL, after which the same call succeeds once
-   *   there is room; FENCED once another writer has taken over; CONFIG_INVALID for a type that is
+   *   there is room; FENCED once another writer has taken over; INPUT_MALFORMED for a type that is
    *   no u32; CLOSED. After a sync that failed, its SYSTEM_CALL_FAILED
    */
   append(type: number, payload: Uint8Array, timestampNs?: bigint): number {
+    checkPayload(payload);
     const start = this.claim(type, payload.length, timestampNs);
     if (start < 0) return start;
     this.segment.bytes.set(payload, start);
@@ -191,11 +194,12 @@ export class Publisher {
    * @throws GaplessError as `append`
    */
   claim(type: number, length: number, timestampNs?: bigint): number {
-    // Also what is no length: nothing compares with it.
-    if (!(length >= 0 && this.end + spaceOf(recordHeaderBytes + length) <= this.capacity)) {
-      if (!this.makeRoom(length)) return BACK_PRESSURED;
-    }
-    if (type >>> 0 !== type) throw this.wrongType(type);
+    const hasRoom =
+      length >>> 0 === length &&
+      length <= this.payloadBytesMax &&
+      this.end + spaceOf(recordHeaderBytes + length) <= this.capacity;
+    if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
+    checkType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
     this.stamp(this.end, timestampNs);
     this.claimed = recordHeaderBytes + length;
@@ -237,8 +241,10 @@ export class Publisher {
     if (first === undefined) return this.sequence;
     assert(this.claimed === 0, "records are appended while a claim is open");
     let space = 0;
-    for (const { type, payload } of entries) {
-      if (type >>> 0 !== type) throw this.wrongType(type);
+    for (const { type, payload, timestampNs } of entries) {
+      checkType(type);
+      checkPayload(payload);
+      if (timestampNs !== undefined) checkTime(timestampNs);
       space += spaceOf(recordHeaderBytes + payload.length);
     }
     if (this.end + space > this.capacity) {
@@ -361,14 +367,9 @@ export class Publisher {
       const word = (offset >>> 2) + recordWord.timestamp;
       segment.words[word] = clock.low;
       segment.words[word + 1] = clock.high;
-    } else if (BigInt.asUintN(64, timestampNs) === timestampNs) {
-      segment.view.setBigUint64(offset + recordOffset.timestamp, timestampNs, true);
     } else {
-      throw new GaplessError(
-        "CONFIG_INVALID",
-        `timestampNs=${timestampNs} of a record for ${this.directory}: expected nanoseconds ` +
-          "since 1970, from 0 to 2^64 - 1.",
-      );
+      checkTime(timestampNs);
+      segment.view.setBigUint64(offset + recordOffset.timestamp, timestampNs, true);
     }
   }
 
@@ -520,8 +521,8 @@ export class Publisher {
     this.isFenced = true;
     return new GaplessError(
       "FENCED",
-      `Another writer has taken over the queue in ${this.directory}: epoch=${this.epoch} is over. ` +
-        "Nothing that this one appended since is in it. Stop it.",
+      `Another writer has taken over the queue in ${this.directory}: epoch=${this.epoch} is ` +
+        "over. Nothing that this one appended since is in it. Stop it.",
     );
   }
 
@@ -531,13 +532,6 @@ export class Publisher {
       throw new GaplessError("CLOSED", `The publisher of ${this.directory} is closed.`);
     }
     this.durable.check();
-  }
-
-  private wrongType(type: number): GaplessError {
-    return new GaplessError(
-      "CONFIG_INVALID",
-      `type=${type} of a record for ${this.directory}: expected a whole number from 0 to 2^32 - 1.`,
-    );
   }
 }
 
@@ -550,10 +544,30 @@ function nextStride({ recordsStart }: Segment, offset: number): number {
   return recordsStart + strides * indexStrideBytes;
 }
 
+function checkType(type: number): void {
+  if (type >>> 0 !== type) throw malformed(`type=${type}`, "a whole number from 0 to 2^32 - 1");
+}
+
+function checkPayload(payload: unknown): void {
+  if (!(payload instanceof Uint8Array)) throw malformed("its payload", "a Uint8Array or a Buffer");
+}
+
+function checkTime(timestampNs: bigint): void {
+  if (typeof timestampNs === "bigint" && BigInt.asUintN(64, timestampNs) === timestampNs) return;
+  throw malformed(`timestampNs=${timestampNs}`, "nanoseconds since 1970, a bigint below 2^64");
+}
+
+function malformed(what: string, expected: string): GaplessError {
+  return new GaplessError(
+    "INPUT_MALFORMED",
+    `A record cannot be appended: ${what}, expected ${expected}.`,
+  );
+}
+
 function tooLarge(directory: string, length: number, bytesMax: number): GaplessError {
   return new GaplessError(
     "PAYLOAD_TOO_LARGE",
-    `A payload does not fit into a segment of the queue in ${directory}: bytes=${length}, at most ` +
-      `${bytesMax}. Raise segmentBytes.`,
+    `A payload does not fit into a segment of the queue in ${directory}: bytes=${length}, at ` +
+      `most ${bytesMax}. Raise segmentBytes.`,
   );
 }

@@ -36,3 +36,12 @@ export type { ChecksumKind } from "./layout.ts";
 export type { FanInHandler } from "./confluence.ts";
 export { FanInReader, openFanIn, type FanInMessage, type FanInOptions } from "./fan-in.ts";
 export type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
+export { joinLogging, openLogging } from "./logging.ts";
+export type {
+  LogFields,
+  Logger,
+  Logging,
+  LoggingHandle,
+  LoggingOptions,
+  LogLevel,
+} from "./logging.ts";

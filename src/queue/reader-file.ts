@@ -8,14 +8,13 @@
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError, isGaplessError } from "../errors.ts";
+import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { beatAt, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
-import { storageFailed } from "./storage-errors.ts";
 
 export const readersFolder = "readers";
 
@@ -177,6 +176,8 @@ export class ReaderFile {
     this.words[readerOffset.pid / 4] = pid;
     this.doubles[readerOffset.startTicks / 8] = startTicks;
     Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
+    // Until it has found where it begins, it may need anything.
+    this.noteTaken(0);
     this.noteSeen();
   }
 }
@@ -228,6 +229,23 @@ export function lookAtReader(directory: string, name: string, identity: bigint):
   } finally {
     mapping.unmap();
   }
+}
+
+/**
+ * Notes in the file of a reader, whether anybody reads or not, that it is not waited for through
+ * this sequence. Survives power loss.
+ */
+export function notePassedOver(
+  directory: string,
+  name: string,
+  identity: bigint,
+  sequence: number,
+): void {
+  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const { mapping, doubles } = openMemory(filePath, identity, "write");
+  doubles[readerOffset.passedOver / 8] = sequence;
+  mapping.syncBlocking(0, readerBytes);
+  mapping.unmap();
 }
 
 function openMemory(filePath: string, identity: bigint, access: "read" | "write"): ReaderMemory {

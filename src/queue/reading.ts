@@ -10,7 +10,7 @@
  */
 import { assert, GaplessError, isGaplessError } from "../errors.ts";
 import { crc32c, xxHash32 } from "./checksum.ts";
-import { isOfThisBoot, readPosition } from "./control.ts";
+import { hasNoted, isOfThisBoot, readPosition } from "./control.ts";
 import { goesOnWith, spotInNext } from "./edge.ts";
 import { Envelope } from "./envelope.ts";
 import { epochOf, newestSpot } from "./finding.ts";
@@ -61,7 +61,6 @@ export class Reading {
   readonly envelope: Envelope;
 
   private readonly queue: QueueFiles;
-  private readonly controlWords: Int32Array;
   private readonly controlDoubles: Float64Array;
   private readonly verify: boolean;
   private readonly isDurableOnly: boolean;
@@ -90,7 +89,6 @@ export class Reading {
 
   constructor(queue: QueueFiles, spot: Spot, options: ReadingOptions) {
     this.queue = queue;
-    this.controlWords = queue.control.words;
     this.controlDoubles = queue.control.doubles;
     this.verify = options.verify;
     this.isDurableOnly = options.through === "durable";
@@ -205,7 +203,7 @@ export class Reading {
     const { sequence } = this;
     const found = this.find();
     if (typeof found === "string") return { cause: "damaged", from: sequence, to: sequence - 1 };
-    const spot = spotBehindDamage(this.queue, this.spot);
+    const spot = spotBehindDamage(this.queue, this.spot, this.suspect);
     if (spot === undefined) {
       throw new GaplessError(
         "DATA_NOT_YET_AVAILABLE",
@@ -222,6 +220,14 @@ export class Reading {
     }
     this.moveTo(spot);
     return loss;
+  }
+
+  /** From where on records may be that follow: the last one may be longer than it was written. */
+  private get suspect(): number {
+    const { offset, sums, segment } = this;
+    const last = this.envelope.offset;
+    const isLast = sums === 0 && last >= segment.recordsStart && last < offset;
+    return (isLast ? last : offset) + recordAlignment;
   }
 
   /** Of the record with that sequence; 0 where it is not known. */
@@ -335,9 +341,14 @@ export class Reading {
     if (epoch >>> 0 < this.epoch >>> 0) {
       return `sequence ${sequence} is of epoch ${epoch >>> 0}, after ${this.epoch >>> 0}`;
     }
+    const isSame = epoch === this.epoch;
+    if (segment.checksum === "none") {
+      const newest = Atomics.load(this.queue.control.words, controlOffset.epoch / 4);
+      const isKnown = isSame || epoch >>> 0 <= newest >>> 0;
+      return isKnown ? undefined : `sequence ${sequence} is of epoch ${epoch >>> 0}, which is none`;
+    }
     // One that leads into another epoch decides what is believed of all that follow.
-    const isTrusted = this.isSettled && !this.verify && epoch === this.epoch;
-    if (isTrusted || segment.checksum === "none") return undefined;
+    if (this.isSettled && !this.verify && isSame) return undefined;
     const sum = sumOf(segment, segment.checksum, offset, length);
     if (words[word + recordWord.sum] === sum) return undefined;
     return `the sum of sequence ${sequence} is wrong`;
@@ -350,35 +361,30 @@ export class Reading {
     if (!this.isSettled && offset >= durableEndOf(segment)) return "nothing";
     // In place of the end mark.
     if (goesOnWith(queue, this.spot)) return "end";
-    // Behind the last record: the writer will see to it.
-    const position = readPosition(queue.control);
-    if (position?.segment === segment.number && position.end === offset) return "nothing";
+    // Behind the last record, nothing is lost, and the writer will see to it.
+    const position = this.isSettled ? readPosition(queue.control) : undefined;
+    if (position !== undefined && position.sequence < this.sequence) return "nothing";
     return segmentDamaged(segment.filePath, offset, `${reason}, sequence=${this.sequence}`);
   }
 
   /** Whether nothing is where a record has been. */
   private hasVanished(): boolean {
     if (!this.isSettled) return false;
-    const position = readPosition(this.queue.control);
-    const { segment, offset } = this;
-    const isPast =
-      position !== undefined &&
-      (position.segment > segment.number ||
-        (position.segment === segment.number && position.end > offset));
-    if (!isPast) return false;
+    if (!hasNoted(this.queue.control, this.sequence)) return false;
     // SYNC record-complete: it may have come since. The position was stored behind it, so the
     // length has to be loaded behind the position.
     Atomics.exchange(fence, 0, 0);
-    return Atomics.load(this.words, offset >>> 2) === 0;
+    return Atomics.load(this.words, this.offset >>> 2) === 0;
   }
 
   /** Whether the writer has begun the next segment, or has made this one anew. */
   private isNextDue(): boolean {
-    const { segment, offset } = this;
-    const begun = Atomics.load(this.controlWords, controlOffset.segment / 4);
-    if (begun > segment.number) return true;
-    if (offset !== segment.recordsStart || begun !== segment.number) return false;
-    return (this.controlDoubles[controlOffset.sequence / 8] ?? 0) >= this.sequence;
+    const { segment, offset, sequence } = this;
+    const position = readPosition(this.queue.control);
+    // It is being stored, or the writer was killed while it stored it: a look at the files tells.
+    if (position === undefined || position.segment > segment.number) return true;
+    const isAtStart = offset === segment.recordsStart && position.segment === segment.number;
+    return isAtStart && position.sequence >= sequence;
   }
 
   /** Goes on in a segment, and gives back the one that it leaves. */

@@ -195,7 +195,7 @@ function remove(directory: string, numbers: readonly number[]): void {
   if (numbers.length > 0) syncDirectory(directory);
 }
 
-/** The segments that have to be looked at, oldest first, and those behind that were only reserved. */
+/** The segments to be looked at, oldest first, and those behind them that were only reserved. */
 function openUncertain(
   directory: string,
   control: Control,

@@ -3,7 +3,7 @@ import path from "node:path";
 import { crc32 } from "node:zlib";
 import { isGaplessError } from "../errors.ts";
 import { mapFileToRead, type Mapping } from "../memory/mapping.ts";
-import { isOfThisBoot, readPosition } from "./control.ts";
+import { isOfThisBoot, readPosition, type Position } from "./control.ts";
 import {
   headerOffset,
   pageBytes,
@@ -43,7 +43,8 @@ export function firstWhole(
 ): Whole | undefined {
   const { words, checksum } = segment;
   const limit = endOf(queue, segment);
-  const sequenceMax = sequence + segment.capacity / recordHeaderBytes;
+  const newest = positionOf(queue)?.sequence ?? Infinity;
+  const sequenceMax = Math.min(newest, sequence + segment.capacity / recordHeaderBytes);
   let vainBytes = segment.capacity * vainSegmentsMax;
   for (let offset = from; offset + recordHeaderBytes <= limit; offset += recordAlignment) {
     const length = words[offset >>> 2] ?? 0;
@@ -52,7 +53,7 @@ export function firstWhole(
     if (found < sequence || found > sequenceMax) continue;
     const cursor = new Cursor(segment, offset, found, epoch);
     const isWhole =
-      cursor.look(true) === "record" && (checksum !== "none" || holdsOn(cursor, limit));
+      cursor.look(true) === "record" && (checksum !== "none" || holdsOn(queue, cursor, limit));
     if (isWhole) return { offset, sequence: found };
     vainBytes -= length;
     if (vainBytes < 0) return undefined;
@@ -60,17 +61,27 @@ export function firstWhole(
   return undefined;
 }
 
-/** Whether records follow one another from the cursor on. */
-function holdsOn(cursor: Cursor, limit: number): boolean {
-  for (let count = 0; count < chainLength && cursor.offset < limit; count++) {
-    if (cursor.look(false) !== "record") return cursor.look(false) === "end";
+/** Whether records follow one another from the cursor on, or lead into the next segment. */
+function holdsOn(queue: QueueFiles, cursor: Cursor, limit: number): boolean {
+  for (let count = 0; count < chainLength; count++) {
+    if (cursor.offset >= limit || cursor.look(false) === "end") {
+      const next = openBegunIfWhole(queue, cursor.segment.number + 1);
+      next?.segment.mapping.unmap();
+      return next === undefined || next.beginning.firstSequence === cursor.sequence;
+    }
+    if (cursor.look(false) !== "record") return false;
     cursor.advance();
   }
   return true;
 }
 
+/** Where the writer is; undefined where that is not to be relied on. */
+function positionOf({ control }: QueueFiles): Position | undefined {
+  return isOfThisBoot(control) ? readPosition(control) : undefined;
+}
+
 /** Behind the last record, as far as that is noted: bytes of an earlier writer may follow it. */
-function endOf({ control }: QueueFiles, segment: Segment): number {
+function endOf(queue: QueueFiles, segment: Segment): number {
   if (segment.capacity === 0) return 0;
   try {
     const ending = readEnding(segment);
@@ -78,7 +89,7 @@ function endOf({ control }: QueueFiles, segment: Segment): number {
   } catch (error) {
     if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
   }
-  const position = isOfThisBoot(control) ? readPosition(control) : undefined;
+  const position = positionOf(queue);
   return position?.segment === segment.number ? position.end : segment.capacity;
 }
 
@@ -105,12 +116,13 @@ export function salvage(queue: QueueFiles, number: number, sequence: number): Sp
 }
 
 /**
- * In front of the first record behind a damaged spot that holds; where there is none, where the
- * next one is to come. undefined where nobody knows where that is.
+ * In front of the first record behind a damaged spot that holds, from the offset `from` on; where
+ * there is none, where the next one is to come. undefined where nobody knows where that is.
  */
-export function spotBehindDamage(queue: QueueFiles, damaged: Spot): Spot | undefined {
-  const { segment, sequence, epoch } = damaged;
-  const from = damaged.offset + recordAlignment;
+export function spotBehindDamage(queue: QueueFiles, damaged: Spot, from: number): Spot | undefined {
+  const { segment, sequence } = damaged;
+  // Without sums, the epoch of the last record is as doubtful as all else.
+  const epoch = segment.checksum === "none" ? 0 : damaged.epoch;
   const whole = firstWhole(queue, segment, from, sequence, epoch);
   if (whole !== undefined) return { segment, ...whole, epoch };
   for (const number of listSegments(queue.directory)) {
@@ -119,7 +131,7 @@ export function spotBehindDamage(queue: QueueFiles, damaged: Spot): Spot | undef
     const spot = begun === undefined ? salvage(queue, number, sequence) : startOf(begun);
     if (spot !== undefined) return spot;
   }
-  const position = isOfThisBoot(queue.control) ? readPosition(queue.control) : undefined;
+  const position = positionOf(queue);
   if (position === undefined || position.sequence < sequence) return undefined;
   return spotBehind(queue, position);
 }

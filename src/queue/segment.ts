@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError } from "../errors.ts";
+import { GaplessError, storageFailed } from "../errors.ts";
 import {
   createMappedFile,
   mapFile,
@@ -26,7 +26,7 @@ import {
   segmentOffset,
   type ChecksumKind,
 } from "./layout.ts";
-import { segmentDamaged, storageFailed } from "./storage-errors.ts";
+import { segmentDamaged } from "./storage-errors.ts";
 
 /** The bytes of a segment, as whoever reads or writes a payload in place wants them. */
 export interface SegmentMemory {

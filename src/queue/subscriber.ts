@@ -123,6 +123,7 @@ export class Subscriber implements FanInSource {
       this.reading.close();
       throw error;
     }
+    file.noteTaken(this.position - 1);
     startBeating(this);
   }
 
@@ -245,7 +246,7 @@ export class Subscriber implements FanInSource {
           `${newest.sequence}.`,
       );
     }
-    this.reading.moveTo(spotOf(this.queue, sequence));
+    this.goTo(() => spotOf(this.queue, sequence));
   }
 
   /**
@@ -254,7 +255,7 @@ export class Subscriber implements FanInSource {
    */
   seekTimestamp(timestampNs: bigint): void {
     this.checkOpen();
-    this.reading.moveTo(spotOfTime(this.queue, timestampNs));
+    this.goTo(() => spotOfTime(this.queue, timestampNs));
   }
 
   /**
@@ -381,6 +382,16 @@ export class Subscriber implements FanInSource {
       const spot = spotOf(queue, start.sequence);
       if (spot.sequence === start.sequence) return { start, spot };
       spot.segment.mapping.unmap();
+    }
+  }
+
+  /** Retention is kept from what it may need there before it looks for it. */
+  private goTo(find: () => Spot): void {
+    this.file.noteTaken(0);
+    try {
+      this.reading.moveTo(find());
+    } finally {
+      this.file.noteTaken(this.position - 1);
     }
   }
 

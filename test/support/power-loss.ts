@@ -116,6 +116,8 @@ export class Recording {
       done();
     };
     const { handles } = this;
+    // Called with its handle below.
+    // eslint-disable-next-line @typescript-eslint/unbound-method
     const { datasync } = handles;
     const begin = (fd: number): (() => void) => this.begin(fd);
     handles.datasync = async function (this: fs.promises.FileHandle): Promise<void> {

@@ -19,7 +19,7 @@ let left = Number(times);
 const tell = (line: string): void => void fs.writeSync(1, `${line}\n`);
 
 subscribe(stepChannelName, (reached) => {
-  if (reached === step && --left === 0) process.kill(process.pid, signal as NodeJS.Signals);
+  if (reached === step && --left === 0) process.kill(process.pid, signal);
 });
 const publisher = openPublisher(directory, { segmentBytes: 16 * 1024, preallocate: false });
 tell(`open ${publisher.epoch}`);

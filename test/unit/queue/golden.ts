@@ -1,7 +1,9 @@
 /** The golden files of spec/vectors/queue, which other code than this made. */
 import fs from "node:fs";
 import path from "node:path";
-import type { ChecksumKind } from "../../../src/queue/layout.ts";
+import { identifySelf } from "../../../src/memory/process-identity.ts";
+import { controlFileName } from "../../../src/queue/control.ts";
+import { controlOffset, type ChecksumKind } from "../../../src/queue/layout.ts";
 
 const folder = path.join(import.meta.dirname, "../../../spec/vectors/queue");
 
@@ -61,12 +63,19 @@ export function goldenBytes(name: string): Buffer {
   return file;
 }
 
-/** Makes the golden queue in the directory. */
-export function restoreGolden(directory: string): void {
+/**
+ * Makes the golden queue in the directory. Its writer was killed in another boot, so it is as a
+ * power loss leaves it; with `isOfThisBoot`, as a kill does.
+ */
+export function restoreGolden(directory: string, isOfThisBoot = false): void {
   for (const name of goldenNames) {
     const filePath = path.join(directory, name.endsWith(".reader") ? `readers/${name}` : name);
     fs.mkdirSync(path.dirname(filePath), { recursive: true });
-    fs.writeFileSync(filePath, goldenBytes(name));
+    const bytes = goldenBytes(name);
+    if (isOfThisBoot && name === controlFileName) {
+      bytes.write(identifySelf().bootId, controlOffset.boot, "hex");
+    }
+    fs.writeFileSync(filePath, bytes);
   }
 }
 

@@ -2,12 +2,13 @@
  *
  *   peer read DIRECTORY FROM COUNT   prints COUNT records from the sequence FROM on, and waits for
  *                                    what is not there yet; with COUNT 0, all that are there
- *   peer writer DIRECTORY            prints epoch, process id, open, segment, end, sequence, durable
+ *   peer writer DIRECTORY            prints its epoch, process id, whether it is open, where it is
+ *                                    (segment, end, sequence), and the sequence that is durable
  *   peer reader FILE                 prints what a reader has committed, its epoch, what it took
  *
  * Of each record it prints sequence, type, time, epoch, bytes of the payload and their CRC-32. It
  * checks all that the page says; anything that is not as it should be ends the program with a word
- * about it. */
+ * about it, but for what a power loss leaves: that is behind the end. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ enum { CHECKSUM = 12, NUMBER = 24, BYTES = 28, RECORDS_START = 32 };
 enum { FIRST_SEQUENCE = 64, LATEST_NS = 72, SEGMENT_EPOCH = 80, BEGUN_CRC = 84, BEGUN = 88 };
 enum { LAST_SEQUENCE = 128, LAST_NS = 136, END = 144, SEALED_CRC = 148, SEALED = 152 };
 enum { DURABLE = 192, INDEXED = 196, INDEX = 256 };
-enum { EPOCH = 64, PID = 72, OPEN = 76, POSITION = 128, POSITION_END = 132 };
+enum { EPOCH = 64, PID = 72, OPEN = 76, BOOT = 88, POSITION = 128, POSITION_END = 132 };
 enum { POSITION_SEQUENCE = 136, POSITION_CHECK = 144, ASLEEP = 192, WAKES = 196 };
 enum { DURABLE_SEQUENCE = 256, SLOTS = 64, TAKEN = 224 };
 enum { NONE, FAST, CRC32C };
@@ -119,8 +120,30 @@ static int is_from_start;
 
 static uint32_t space_of(uint32_t length) { return (length + 7) & ~7u; }
 
-/* Returns 0 where there is no such segment, or where it is only reserved. */
-static int open_segment(uint32_t wanted) {
+/* Whether a writer has been there in this boot: then nothing that it found or wrote is missing. */
+static int is_settled(void) {
+  static uint8_t boot[16];
+  static int is_known;
+  FILE *file = is_known ? NULL : fopen("/proc/sys/kernel/random/boot_id", "r");
+  for (int digit = 0, byte; file && digit < 32 && (byte = fgetc(file)) != EOF;) {
+    if (byte == '-') continue;
+    boot[digit / 2] = (uint8_t)(boot[digit / 2] << 4 | (byte > '9' ? byte - 'a' + 10 : byte - '0'));
+    digit++;
+  }
+  if (file) fclose(file);
+  is_known = 1;
+  return memcmp(control.base + BOOT, boot, sizeof boot) == 0;
+}
+
+/* Something does not hold: damage, or what a power loss has left behind the end. */
+static int doubt(const char *what) {
+  if (is_settled() || (segment.base && offset < load(segment, DURABLE))) fail(what);
+  return 0;
+}
+
+/* Returns 0 where there is no such segment, or where it is only reserved. Its first sequence has to
+ * be the one expected, if any. */
+static int open_segment(uint32_t wanted, uint64_t expected) {
   char path[4096];
   uint64_t identity = u64(control, 16);
   snprintf(path, sizeof path, "%s/%010u.segment", directory, wanted);
@@ -130,8 +153,12 @@ static int open_segment(uint32_t wanted) {
   if (memory.bytes % 4096 || u32(memory, BYTES) != memory.bytes) fail("size of a segment");
   if (u32(memory, NUMBER) != wanted || u32(memory, CHECKSUM) > CRC32C) fail("line 0");
   if (u32(memory, RECORDS_START) != (256 + 24 * entries + 63) / 64 * 64) fail("recordsStart");
-  if (load(memory, BEGUN) == 0) return munmap(memory.base, memory.bytes), 0;
-  if (u32(memory, BEGUN_CRC) != crc32(memory.base + FIRST_SEQUENCE, 20)) fail("line 1");
+  int is_begun = load(memory, BEGUN) == 1;
+  if (is_begun && u32(memory, BEGUN_CRC) != crc32(memory.base + FIRST_SEQUENCE, 20))
+    is_begun = doubt("line 1");
+  if (is_begun && expected && u64(memory, FIRST_SEQUENCE) != expected)
+    is_begun = doubt("first sequence of a segment");
+  if (!is_begun) return munmap(memory.base, memory.bytes), 0;
   if (segment.base) munmap(segment.base, segment.bytes);
   segment = memory;
   number = wanted;
@@ -157,14 +184,15 @@ static int32_t look(void) {
   if (offset == segment.bytes) return -1;
   int32_t length = (int32_t)load(segment, offset);
   if (length == 0 || length == -1) return length;
-  if (length < 32 || (uint32_t)length > segment.bytes - offset) fail("length of a record");
-  if (u64(segment, offset + 8) != sequence) fail("sequence of a record");
-  if (u32(segment, offset + 28) < epoch) fail("epoch of a record");
+  if (length < 32 || (uint32_t)length > segment.bytes - offset) return doubt("length of a record");
+  if (u64(segment, offset + 8) != sequence) return doubt("sequence of a record");
+  if (u32(segment, offset + 28) < epoch) return doubt("epoch of a record");
   const uint8_t *bytes = segment.base + offset + 8;
   uint32_t kind = u32(segment, CHECKSUM), counted = (uint32_t)length - 8, sum = 0;
   if (kind == FAST) sum = xxhash32(offset, bytes, counted);
   if (kind == CRC32C) sum = crc(0x82f63b78, offset, bytes, counted);
-  if (kind != NONE && u32(segment, offset + 4) != sum) fail("sum of a record");
+  if (kind == NONE && !is_settled() && offset >= load(segment, DURABLE)) return 0;
+  if (kind != NONE && u32(segment, offset + 4) != sum) return doubt("sum of a record");
   return length;
 }
 
@@ -207,18 +235,20 @@ static void seek(uint64_t from) {
     if (found > newest) newest = found;
   }
   closedir(folder);
-  while (newest > oldest && (!open_segment(newest) || sequence > from)) newest--;
-  if (!open_segment(newest)) fail("no segment has been begun");
+  while (newest > oldest && (!open_segment(newest, 0) || sequence > from)) newest--;
+  if (!open_segment(newest, 0)) fail("no segment has been begun");
   jump(from);
 }
 
 /* Goes on in the next segment, if that has been begun. */
 static int open_next(void) {
-  uint64_t expected = sequence, time = latest;
+  uint64_t time = latest;
   int is_whole = is_from_start;
   check_seal();
-  if (!open_segment(number + 1)) return 0;
-  if (sequence != expected) fail("first sequence of a segment");
+  /* One without a record may have been made anew, by the writer after the next. */
+  int is_empty = offset == u32(segment, RECORDS_START);
+  if (is_empty && open_segment(number, sequence) && load(segment, offset) != UINT32_MAX) return 1;
+  if (!open_segment(number + 1, sequence)) return 0;
   if (is_whole && latest != time) fail("latest time before a segment");
   return 1;
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { openPublisher } from "gapless/queue";
+import { openPublisher, openSubscriber } from "gapless/queue";
 import {
   createControl,
   openControl,
@@ -36,6 +36,7 @@ import {
   segmentOffset,
   slotOffset,
 } from "../../../src/queue/layout.ts";
+import { lookAtReader, ReaderFile, readersFolder } from "../../../src/queue/reader-file.ts";
 import { Cursor, recordWord } from "../../../src/queue/record.ts";
 import {
   indexedOf,
@@ -56,7 +57,7 @@ import {
   type GoldenRecord,
   type GoldenSegment,
 } from "./golden.ts";
-import { makeDirectory } from "./scratch.ts";
+import { makeDirectory } from "../../support/queue-records.ts";
 
 const page = fs.readFileSync(path.join(import.meta.dirname, "../../../spec/segment.md"), "utf8");
 const identity = BigInt(goldenSegments[0]?.identity ?? 0);
@@ -214,6 +215,51 @@ test("the golden queue.control is read as what is written beside it", (t) => {
   );
 });
 
+test("the golden ledger.reader is read as what is written beside it", (t) => {
+  const { directory } = openGolden(t);
+  const { slots, ...golden } = describedIn("ledger.reader");
+  const filePath = path.join(directory, readersFolder, "ledger.reader");
+  const view = new DataView(new Uint8Array(fs.readFileSync(filePath)).buffer);
+  const found = [0, 1].map((slot) => {
+    const at = readerOffset.slots + slot * readerOffset.slotBytes;
+    return {
+      sequence: view.getFloat64(at + slotOffset.sequence, true),
+      epoch: view.getUint32(at + slotOffset.epoch, true),
+      generation: view.getUint32(at + slotOffset.generation, true),
+    };
+  });
+  assert.deepEqual(found, slots);
+  const { name, committed, ...seen } = lookAtReader(directory, "ledger", identity);
+  assert.equal(name, "ledger");
+  assert.equal(committed?.sequence, golden["committed"]);
+  for (const key of ["taken", "seenMs", "passedOver"] as const)
+    assert.equal(seen[key], golden[key]);
+});
+
+for (const [what, isOfThisBoot, sequences] of [
+  ["a kill", true, [7, 8]],
+  ["a power loss", false, [7]],
+] as const) {
+  test(`the golden reader goes on behind what it has committed, after ${what}`, async (t) => {
+    const directory = makeDirectory(t);
+    restoreGolden(directory, isOfThisBoot);
+    await using subscriber = openSubscriber(directory, "ledger");
+    const read: number[] = [];
+    for (let message = subscriber.next(); message !== undefined; message = subscriber.next()) {
+      const { sequence, timestampNs, ...rest } = message;
+      const golden = goldenSegments
+        .flatMap(({ records }) => records)
+        .find((record) => record.sequence === sequence);
+      assert.ok(golden !== undefined);
+      assert.equal(timestampNs, BigInt(golden.timestampNs));
+      const { type, epoch } = golden;
+      assert.deepEqual(rest, { type, epoch, payload: new Uint8Array(payloadOf(golden)) });
+      read.push(sequence);
+    }
+    assert.deepEqual(read, sequences);
+  });
+}
+
 /** Without what depends on who has written it and when, and without what was left unfinished. */
 function comparable(bytes: Uint8Array, end: number): Uint8Array {
   return bytes
@@ -256,6 +302,16 @@ test("three writers, one after the other, write the golden segments byte for byt
   ] as const) {
     assert.deepEqual(written.subarray(from, to), golden.subarray(from, to));
   }
+});
+
+test("eight commits of a reader write the golden slots", (t) => {
+  const directory = makeDirectory(t);
+  const reader = new ReaderFile(directory, "ledger", identity);
+  for (const sequence of [0, 0, 1, 2, 3, 4, 5, 6]) reader.commit(sequence, 2);
+  reader.close();
+  const written = fs.readFileSync(path.join(directory, readersFolder, "ledger.reader"));
+  const golden = goldenBytes("ledger.reader");
+  assert.deepEqual(written.subarray(0, readerOffset.pid), golden.subarray(0, readerOffset.pid));
 });
 
 test("a segment that is reserved is the golden one", () => {

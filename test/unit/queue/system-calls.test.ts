@@ -6,7 +6,7 @@ import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import type { PublisherOptions } from "gapless/queue";
-import { makeDirectory } from "./scratch.ts";
+import { makeDirectory } from "../../support/queue-records.ts";
 
 const page = fs.readFileSync(path.join(import.meta.dirname, "../../../docs/queue.md"), "utf8");
 const worker = path.join(import.meta.dirname, "system-calls-worker.ts");
@@ -21,8 +21,11 @@ const segmentBytes = 1024 * 1024;
 const rollsLeast = 12;
 
 interface Trace {
-  /** What the main thread called while it appended, one line each; without the engine's own. */
-  readonly calls: readonly string[];
+  /**
+   * What the main thread called while it appended, a line each, without the engine's own: of each
+   * batch, in which there is one roll at most.
+   */
+  readonly batches: readonly (readonly string[])[];
   readonly rolls: number;
 }
 
@@ -43,10 +46,12 @@ async function trace(t: TestContext, options: PublisherOptions, ...more: string[
   assert.equal(hot.length, 1, "one thread appends");
   const stretches = (hot[0] ?? "").split(/^.*\/queue\/begin".*$/m).slice(1);
   assert.equal(stretches.length, 100);
-  const between = stretches.map((text) => text.split(/^.*\/queue\/end".*$/m)[0] ?? "");
-  const calls = between.flatMap((text) => text.split("\n")).filter((line) => line !== "");
   const isEngines = engineOf(threads.join("\n"));
-  return { calls: calls.filter((line) => !isEngines(line)), rolls: Number(stdout) };
+  const batches = stretches.map((stretch) => {
+    const [text = ""] = stretch.split(/^.*\/queue\/end".*$/m);
+    return text.split("\n").filter((line) => line !== "" && !isEngines(line));
+  });
+  return { batches, rolls: Number(stdout) };
 }
 
 /** What V8 does for itself: memory of its heap, and its threads, with whom nobody else sleeps. */
@@ -58,9 +63,17 @@ function engineOf(all: string): (line: string) => boolean {
   return (line) => {
     const [, unmapped] = /^munmap\((0x\w+),/.exec(line) ?? [];
     if (unmapped !== undefined) return !isOfFile.has(unmapped);
-    return /^(futex\(.*_PRIVATE|mmap\(.*MAP_ANONYMOUS|(madvise|mprotect|brk|getpid)\()/.test(line);
+    return enginePatterns.some((pattern) => pattern.test(line));
   };
 }
+
+const enginePatterns = [
+  /^futex\(.*_PRIVATE/,
+  /^mmap\(.*MAP_ANONYMOUS/,
+  /^(madvise|mprotect|brk|getpid)\(/,
+  // Its locks measure the clock of the processor, when one has to wait for the first time.
+  /^sched_get\w+\(|\/sys\/devices\/system\/cpu|^clock_nanosleep\(/,
+];
 
 /** The names of the calls; of kin that libraries and processors choose from, one for all. */
 function namesOf(calls: readonly string[]): string[] {
@@ -85,19 +98,26 @@ function distinct(names: readonly string[]): string[] {
 }
 
 test("an append makes no system call, and a roll none about files", { skip }, async (t) => {
-  const { calls, rolls } = await trace(t, {});
+  const { batches, rolls } = await trace(t, {});
   assert.ok(rolls >= rollsLeast, `${rolls} rolls`);
   assert.deepEqual(namedFor("`append`"), []);
-  assert.deepEqual(distinct(namesOf(calls)), namedFor("roll"));
-  // An event for another thread: nothing is written into a file.
-  for (const line of calls) assert.match(line, /^write\(\d+, "\\1(\\0){7}", 8\)/);
-  assert.ok(calls.length <= 2 * rolls, `${calls.length} calls for ${rolls} rolls`);
+  const rolled = batches.filter((calls) => calls.length > 0);
+  // The worker may be late for a roll, on a machine that has much else to do.
+  const ready = rolled.filter((calls) => namesOf(calls).every((name) => name === "write"));
+  t.diagnostic(`${rolls} rolls, the worker was late for ${rolled.length - ready.length}`);
+  assert.ok(ready.length >= rolls / 2, rolled.flat().join("\n"));
+  assert.deepEqual(distinct(namesOf(ready.flat())), namedFor("roll"));
+  // Events for another thread: nothing is written into a file.
+  for (const line of ready.flat()) assert.match(line, /^write\(\d+, "\\1(\\0){7}", 8\)/);
+  assert.ok(ready.every((calls) => calls.length <= 3));
+  const all = [...namedFor("roll"), ...namedFor("roll that makes its segment itself")];
+  for (const name of namesOf(rolled.flat())) assert.ok(all.includes(name), name);
 });
 
 test("what a roll calls without the worker is in the documents", { skip }, async (t) => {
-  const { calls, rolls } = await trace(t, { preallocate: false });
+  const { batches, rolls } = await trace(t, { preallocate: false });
   assert.ok(rolls >= rollsLeast, `${rolls} rolls`);
-  const names = namesOf(calls);
+  const names = namesOf(batches.flat());
   assert.deepEqual(distinct(names), namedFor("roll that makes its segment itself"));
   // All of them belong to a roll: each makes the same.
   for (const name of distinct(names)) {
@@ -108,16 +128,22 @@ test("what a roll calls without the worker is in the documents", { skip }, async
 });
 
 test("a roll of a queue with limits also lists its directory", { skip }, async (t) => {
-  const { calls, rolls } = await trace(t, { maxSegments: 1000 });
-  const files = namesOf(calls).filter((name) => name !== "write");
-  assert.deepEqual(distinct(files), namedFor("with `maxBytes` or `maxSegments`"));
-  assert.equal(files.filter((name) => name === "open").length, rolls);
+  const { batches, rolls } = await trace(t, { maxSegments: 1000 });
+  const listing = namedFor("with `maxBytes` or `maxSegments`");
+  const rolled = batches.map(namesOf).filter((names) => names.length > 0);
+  assert.equal(rolled.filter((names) => names.includes("getdents64")).length, rolls);
+  const ready = rolled.filter((names) => !names.includes("link"));
+  assert.ok(ready.length > 0);
+  assert.deepEqual(distinct(ready.flat().filter((name) => name !== "write")), listing);
 });
 
 test("an append calls nothing but what wakes a reader that sleeps", { skip }, async (t) => {
-  const { calls } = await trace(t, {}, "asleep");
-  const wakes = calls.filter((line) => !line.startsWith("write("));
-  assert.deepEqual(distinct(namesOf(wakes)), namedFor("`append` where a reader sleeps"));
-  for (const line of wakes) assert.match(line, /^futex\(0x\w+, FUTEX_WAKE, /);
-  assert.equal(wakes.length, 100);
+  const { batches } = await trace(t, {}, "asleep");
+  assert.deepEqual(namedFor("`append` where a reader sleeps"), ["futex"]);
+  for (const calls of batches) {
+    const wakes = calls.filter((line) => line.startsWith("futex("));
+    assert.equal(wakes.length, 1, calls.join("\n"));
+    assert.match(wakes[0] ?? "", /^futex\(0x\w+, FUTEX_WAKE, /);
+  }
+  assert.ok(batches.filter((calls) => calls.length === 1).length > batches.length / 2);
 });

@@ -1,0 +1,120 @@
+/** What retention has to know of a queue, as its files say. */
+import fs from "node:fs";
+import path from "node:path";
+import { isGaplessError } from "../errors.ts";
+import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
+import { listReaders, lookAtReader } from "./reader-file.ts";
+import type { QueueFacts, ReaderFacts, SegmentFacts } from "./retention.ts";
+import { listSegments, openSegment, readEnding, type Segment } from "./segment.ts";
+import { openBegunIfWhole, type QueueFiles } from "./spot.ts";
+
+/** The newest two segments stay: the one that is written, and the one that it came from. */
+const staying = 2;
+
+export interface FoundFacts extends QueueFacts {
+  /**
+   * Segments below the oldest one that have never begun: they were made ahead of time, and too
+   * late. Nothing is in them.
+   */
+  readonly stale: readonly number[];
+}
+
+/** @throws GaplessError STORAGE_CORRUPT where a reader's file is damaged: who knows what it needs */
+export function readFacts(queue: QueueFiles, nowMs: number): FoundFacts {
+  const { numbers, stale } = listBegun(queue);
+  return {
+    segments: factsOf(queue, numbers.slice(0, -staying)),
+    count: numbers.length,
+    bytes: numbers.reduce((sum, number) => sum + sizeOf(queue, number), 0),
+    newestSequence: queue.control.doubles[controlOffset.sequence / 8] ?? 0,
+    readers: readReaders(queue),
+    nowMs,
+    stale,
+  };
+}
+
+/** Whoever reads the queue, or has read it. */
+export function readReaders({ directory, control }: QueueFiles): ReaderFacts[] {
+  return listReaders(directory).flatMap((name) => {
+    try {
+      const presence = lookAtReader(directory, name, control.identity);
+      const { isAlive, seenMs, passedOver, taken } = presence;
+      const committed = presence.committed?.sequence ?? 0;
+      const position = (isAlive ? Math.min(taken, committed) : committed) + 1;
+      return [{ name, isAlive, committed, position, passedOver, seenMs }];
+    } catch (error) {
+      // Removed since.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
+  });
+}
+
+/** The segments from the oldest to the newest that has begun, damaged ones among them. */
+function listBegun(queue: QueueFiles): { numbers: number[]; stale: number[] } {
+  const numbers = listSegments(queue.directory);
+  while (numbers.length > 0 && !hasBegun(queue, numbers.at(-1) ?? 0)) numbers.pop();
+  const oldest = numbers.findIndex((number) => !isStale(queue, number));
+  return { numbers: numbers.slice(oldest), stale: numbers.slice(0, Math.max(oldest, 0)) };
+}
+
+function hasBegun(queue: QueueFiles, number: number): boolean {
+  const begun = openBegunIfWhole(queue, number);
+  begun?.segment.mapping.unmap();
+  return begun !== undefined;
+}
+
+/** Whether it is whole, and has never been anything but reserved, or fenced as such. */
+function isStale({ directory, control }: QueueFiles, number: number): boolean {
+  return lookInto({ directory, control }, number, ({ words, recordsStart }) => {
+    const lines = words.subarray(segmentOffset.firstSequence / 4, recordsStart / 4);
+    const first = words[recordsStart / 4] ?? 0;
+    return lines.every((word) => word === 0) && (first === 0 || first === endMark);
+  });
+}
+
+/** Oldest first, as far as it is known what they end with. */
+function* factsOf(queue: QueueFiles, numbers: readonly number[]): Generator<SegmentFacts> {
+  for (const number of numbers) {
+    const ending = endingOf(queue, number);
+    if (ending === undefined) return;
+    yield { number, bytes: sizeOf(queue, number), ...ending };
+  }
+}
+
+/** The next one says it, also where this one is damaged, or was not sealed before a crash. */
+function endingOf(
+  queue: QueueFiles,
+  number: number,
+): Omit<SegmentFacts, "number" | "bytes"> | undefined {
+  const next = openBegunIfWhole(queue, number + 1);
+  next?.segment.mapping.unmap();
+  if (next !== undefined) {
+    const { firstSequence, latestNs } = next.beginning;
+    return { lastSequence: firstSequence - 1, latestNs };
+  }
+  return lookInto(queue, number, (segment) => readEnding(segment)) || undefined;
+}
+
+/** False where the segment is damaged, or gone since. */
+function lookInto<Answer>(
+  { directory, control }: QueueFiles,
+  number: number,
+  look: (segment: Segment) => Answer,
+): Answer | false {
+  let segment: Segment | undefined;
+  try {
+    segment = openSegment(directory, number, control.identity, "read");
+    return look(segment);
+  } catch (error) {
+    if (isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) return false;
+    throw error;
+  } finally {
+    segment?.mapping.unmap();
+  }
+}
+
+function sizeOf({ directory }: QueueFiles, number: number): number {
+  const file = path.join(directory, segmentFileName(number));
+  return fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
