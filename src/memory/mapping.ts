@@ -181,7 +181,12 @@ export function unmapMemory({ address, bytes, pageBytes }: MappedMemory): void {
 
 /** Makes creations, renames and removals within a directory survive power loss. */
 export function syncDirectory(directory: string): void {
-  const fd = fs.openSync(directory, "r");
+  syncFile(directory);
+}
+
+/** Makes what is in a file survive power loss. */
+export function syncFile(filePath: string): void {
+  const fd = fs.openSync(filePath, "r");
   try {
     fs.fsyncSync(fd);
   } finally {

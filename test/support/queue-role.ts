@@ -1,5 +1,8 @@
 /** A process that does one thing with a queue, as queue-children.ts tells it to. */
+import { cleanupSegments } from "../../src/queue/cleanup.ts";
 import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { startRetention } from "../../src/queue/retain.ts";
+import type { RetentionPolicy } from "../../src/queue/retention.ts";
 import { payloadOf } from "./queue-records.ts";
 
 /** What a publisher is to do: say each sequence once it was appended. */
@@ -8,6 +11,11 @@ export interface PublishTask {
   readonly options: PublisherOptions;
   readonly count: number;
   readonly size: number;
+}
+
+export interface CleanTask {
+  readonly directory: string;
+  readonly policy: RetentionPolicy;
 }
 
 const [role = "", task = "{}"] = process.argv.slice(2);
@@ -24,6 +32,16 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
     }
     await publisher.close();
     say("closed");
+  },
+
+  async clean({ directory, policy }: CleanTask): Promise<void> {
+    say(JSON.stringify(cleanupSegments(directory, policy)));
+  },
+
+  /** Leaves a retention running, and comes to its end. */
+  async retain({ directory, policy }: CleanTask): Promise<void> {
+    startRetention(directory, policy);
+    await new Promise((resolve) => setTimeout(resolve, 50));
   },
 };
 
