@@ -184,10 +184,10 @@ test("a subscriber says of its queue the same, until it is closed", async (t) =>
 test("who is only about to write is not taken over from, however long nobody has", async (t) => {
   const { directory, child } = await hold(t);
   await child.kill();
-  await pause(20);
+  await pause(1100);
   const release = acquireLock(path.join(directory, writerLockName));
   assert.throws(
-    () => openPublisher(directory, { ...options, takeOverAfterMs: 10 }),
+    () => openPublisher(directory, { ...options, takeOverAfterMs: 1000 }),
     (error) => isGaplessError(error, "WRITER_ALREADY_ACTIVE"),
   );
   release();
