@@ -133,6 +133,10 @@ export class Subscriber implements FanInSource {
     startBeating(this);
   }
 
+  get isClosed(): boolean {
+    return !this.isOpen;
+  }
+
   /** The sequence that is delivered next. */
   get position(): number {
     return this.reading.position;
