@@ -46,7 +46,8 @@ function publish(update: number): void {
 
 /** Of this feed before it was killed; of the exchange where it is new. */
 async function newestPublished(): Promise<number> {
-  await using subscriber = openSubscriber(directory, "feed", { start: "latest" });
+  await using subscriber = openSubscriber(directory, "feed", { start: "earliest" });
+  subscriber.seekSequence(publisher.lastSequence + 1);
   const message = subscriber.previous();
   if (message === undefined) return updateNow();
   return updateOf(new DataView(message.payload.buffer), message.payload.byteOffset);
