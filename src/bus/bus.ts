@@ -56,7 +56,7 @@ export type {
 export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { openInspector, type BusInspector } from "./inspector.ts";
 export type { Latency } from "./latency.ts";
-export type { Loss, LossCause, RecordedLoss } from "./losses.ts";
+export type { Loss, LossCause, RecordedLoss, SequenceRange } from "./losses.ts";
 export type { PublisherOptions, SubscriberOptions } from "./options.ts";
 export type { MessageHandler } from "./reader.ts";
 export type { BusMessage, WaitStrategy } from "./subscriber.ts";
@@ -77,8 +77,8 @@ export interface Bus extends Disposable, AsyncDisposable {
   /** All channels of the configuration. */
   readonly channels: Channels;
   /**
-   * A number of the channel's memory: another one once it was made anew, after a boot or by hand,
-   * and sequences began again.
+   * A number of the channel's memory, drawn when it was made, from 0 to 2^32 - 1: another one once
+   * it was made anew, after a boot or by hand, and sequences began again.
    *
    * @throws GaplessError as `publisher`
    */

@@ -91,8 +91,9 @@ export class Subscriber {
 
   /**
    * Hands up to `limit` messages to `handler` and returns how many: those of a higher priority
-   * first, of one priority in order. It never waits. They stay held until `release`. Where the
-   * handler throws, the message that it threw on is not taken.
+   * first, of one priority in order. It never waits. They stay held until `release`; while nothing
+   * is, what is only passed over, as other topics are, is released at once. Where the handler
+   * throws, the message that it threw on is not taken.
    *
    *     while (running) {
    *       if (subscriber.poll(onMessage, 256) === 0) await subscriber.wait(1000, signal);

@@ -1,5 +1,6 @@
 /** Which processes have a file mapped to write into it, as far as this one may know. */
 import fs from "node:fs";
+import path from "node:path";
 
 /** Process ids by device and inode, of a moment ago. */
 export type WritersByFile = ReadonlyMap<string, readonly number[]>;
@@ -26,6 +27,26 @@ export function writersOf(writers: WritersByFile, filePath: string): readonly nu
   const major = (dev >> 8n) & 0xfffn;
   const minor = (dev & 0xffn) | ((dev >> 12n) & 0xfff00n);
   return writers.get(keyOf(major.toString(16), minor.toString(16), ino.toString())) ?? [];
+}
+
+/**
+ * Whether the process has the file mapped to write into it; undefined where this one may not know.
+ * By inode and name: some file systems tell of another device here than they do elsewhere.
+ */
+export function isMappedBy(pid: number, filePath: string): boolean | undefined {
+  const found = fs.statSync(filePath, { throwIfNoEntry: false, bigint: true });
+  if (found === undefined) return undefined;
+  let text: string;
+  try {
+    text = fs.readFileSync(`/proc/${pid}/maps`, "utf8");
+  } catch {
+    return undefined;
+  }
+  const end = ` ${found.ino} `;
+  const name = `/${path.basename(filePath)}`;
+  return text
+    .split("\n")
+    .some((line) => /^\S+ .w.s /.test(line) && line.includes(end) && line.endsWith(name));
 }
 
 function writtenBy(pid: string): string[] {

@@ -12,6 +12,16 @@
  *     }
  */
 export { Envelope } from "./envelope.ts";
+export {
+  inspectQueue,
+  type QueueSnapshot,
+  type ReaderSnapshot,
+  type SegmentSnapshot,
+  type SegmentState,
+  type UnreadableFile,
+  type WriterSnapshot,
+  type WriterState,
+} from "./inspect.ts";
 export { readLosses, type LossCause, type LossLedger, type QueueLoss } from "./loss-ledger.ts";
 export { openPublisher } from "./open-publisher.ts";
 export type { Durability, PublisherOptions } from "./options.ts";

@@ -8,7 +8,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError, storageFailed } from "../errors.ts";
+import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { beatAt, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
@@ -21,6 +21,8 @@ export const readersFolder = "readers";
 const extension = ".reader";
 const namePattern = /^[A-Za-z0-9._-]{1,64}$/;
 const bootIdBytes = 16;
+/** Whoever looks at what somebody else commits looks so often before it calls that damaged. */
+const looksMax = 100;
 
 /** How far a reader has come. */
 export interface Committed {
@@ -39,6 +41,8 @@ export interface ReaderPresence {
   readonly taken: number;
   /** It has been passed over through this sequence by retention. */
   readonly passedOver: number;
+  /** Of the process that reads, or that was killed as it did; undefined where it has closed. */
+  readonly pid: number | undefined;
   /** Whether the process that reads, or that has read last, is alive. */
   readonly isAlive: boolean;
   /** Since it last did something; Infinity where that was before this boot. */
@@ -84,7 +88,7 @@ export class ReaderFile {
    */
   constructor(directory: string, name: string, identity: bigint) {
     const folder = path.join(directory, readersFolder);
-    const filePath = path.join(folder, `${name}${extension}`);
+    const filePath = readerFileOf(directory, name);
     this.name = name;
     try {
       fs.mkdirSync(folder, { recursive: true });
@@ -178,6 +182,11 @@ export class ReaderFile {
   }
 }
 
+/** Where the position of a reader is. */
+export function readerFileOf(directory: string, name: string): string {
+  return path.join(directory, readersFolder, `${name}${extension}`);
+}
+
 /** The names of all who read a queue, or have read it. */
 export function listReaders(directory: string): string[] {
   let names: string[];
@@ -199,7 +208,7 @@ export function listReaders(directory: string): string[] {
  * @throws GaplessError STORAGE_CORRUPT
  */
 export function lookAtReader(directory: string, name: string, identity: bigint): ReaderPresence {
-  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const filePath = readerFileOf(directory, name);
   const memory = openMemory(filePath, identity, "read");
   const { words, doubles, mapping } = memory;
   try {
@@ -209,9 +218,10 @@ export function lookAtReader(directory: string, name: string, identity: bigint):
     const isOfThisBoot = bootId === identifySelf().bootId;
     return {
       name,
-      committed: newestSlot(filePath, memory),
+      committed: newestSlotSoon(filePath, memory),
       taken: doubles[readerOffset.taken / 8] ?? 0,
       passedOver: doubles[readerOffset.passedOver / 8] ?? 0,
+      pid: pid > 0 ? pid : undefined,
       isAlive: pid > 0 && isAlive({ pid, startTicks, bootId }),
       silentMs: isOfThisBoot ? silenceAt(words, readerOffset.heartbeat / 4) : Infinity,
       seenMs: doubles[readerOffset.seenMs / 8] ?? 0,
@@ -250,6 +260,18 @@ function openMemory(filePath: string, identity: bigint, access: "read" | "write"
   }
   const { buffer } = mapping;
   return { mapping, words: new Int32Array(buffer), doubles: new Float64Array(buffer) };
+}
+
+/** The same for one that somebody may be writing: between two looks he can be in both slots. */
+function newestSlotSoon(filePath: string, memory: ReaderMemory): Slot | undefined {
+  for (let tries = 1; tries < looksMax; tries++) {
+    try {
+      return newestSlot(filePath, memory);
+    } catch (error) {
+      if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
+    }
+  }
+  return newestSlot(filePath, memory);
 }
 
 /** undefined where nothing was committed yet. */

@@ -1,0 +1,89 @@
+/** Whether what the control file and the files of the readers say of the records is so. */
+import fs from "node:fs";
+import path from "node:path";
+import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
+import { epochOf, newestSpot } from "./finding.ts";
+import { reasonOf } from "./flaw.ts";
+import { controlOffset } from "./layout.ts";
+import { lossesFileName, readLosses } from "./loss-ledger.ts";
+import type { ObservedQueue } from "./observed-queue.ts";
+import { listReaders, lookAtReader, readerFileOf } from "./reader-file.ts";
+import type { Check, Progress } from "./segment-check.ts";
+
+/** @param durable What the control file called durable before the records were looked at. */
+export function checkNotes(
+  queue: ObservedQueue,
+  check: Check,
+  progress: Progress,
+  durable: number,
+): void {
+  if (queue.controlProblem === undefined) checkControl(queue, check, progress, durable);
+  for (const name of listReaders(queue.directory)) checkReader(queue, check, progress, name);
+  const { unreadable } = readLosses(queue.directory);
+  if (unreadable === 0) return;
+  const what = `${unreadable} of its lines cannot be read: cut short by a crash, or damaged`;
+  check.report({ severity: "note", file: lossesFileName, what });
+}
+
+function checkControl(
+  { control, isLive }: ObservedQueue,
+  { report, position }: Check,
+  progress: Progress,
+  durable: number,
+): void {
+  const file = controlFileName;
+  const last = (progress.sequence ?? 1) - 1;
+  const epoch = control.words[controlOffset.epoch / 4] ?? 0;
+  if (epoch >>> 0 < progress.epoch) {
+    const what = `epoch=${epoch >>> 0}, and a record is of epoch=${progress.epoch}`;
+    report({ severity: "flaw", file, offset: controlOffset.epoch, what, repair: "control" });
+  }
+  const isBeyond = !isLive && durable > last;
+  if (isBeyond || !(durable >= 0)) {
+    const what = `sequence=${durable} was durable, and the log ends with ${last}`;
+    const offset = controlOffset.durable;
+    report({ severity: "damage", file, offset, what, repair: "control" });
+  }
+  const isInterrupted = isOfThisBoot(control) && readPosition(control) === undefined;
+  if (isInterrupted && position === undefined && last > 0 && !isLive) {
+    const what = "its writer was killed as it noted its position. The next one walks to the end";
+    report({ severity: "note", file, offset: controlOffset.segment, what });
+  }
+}
+
+function checkReader(
+  queue: ObservedQueue,
+  { report, isSettled }: Check,
+  progress: Progress,
+  name: string,
+): void {
+  const { directory, control } = queue;
+  const filePath = readerFileOf(directory, name);
+  const file = path.relative(directory, filePath);
+  try {
+    const { committed } = lookAtReader(directory, name, control.identity);
+    if (committed === undefined) return;
+    const { sequence, epoch } = committed;
+    const last = (progress.sequence ?? 1) - 1;
+    const found = epochOf(queue, sequence);
+    if (sequence > Math.max(last, queue.isLive ? newestSequence(queue) : 0)) {
+      const what = `it has committed sequence=${sequence}, and the log ends with ${last}`;
+      report({ severity: isSettled ? "damage" : "note", file, what });
+    } else if (epoch !== 0 && found !== 0 && found !== epoch) {
+      const what =
+        `it has committed sequence=${sequence} of epoch=${epoch}, and the one that is there is of ` +
+        `epoch=${found}: a power loss has taken the other. With start=resume-strict it is told`;
+      report({ severity: "note", file, what });
+    }
+  } catch (error) {
+    // Removed in between.
+    if (!fs.existsSync(filePath)) return;
+    report({ severity: "damage", file, what: reasonOf(error, directory) });
+  }
+}
+
+function newestSequence(queue: ObservedQueue): number {
+  const { segment, sequence } = newestSpot(queue);
+  segment.mapping.unmap();
+  return sequence - 1;
+}
