@@ -9,7 +9,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
-import { beatAt, silenceAt } from "../memory/heartbeat.ts";
+import { beatAt, renewClock, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
@@ -178,6 +178,7 @@ export class ReaderFile {
     Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
     // Until it has found where it begins, it may need anything.
     this.noteTaken(0);
+    renewClock();
     this.noteSeen();
   }
 }

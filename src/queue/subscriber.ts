@@ -9,6 +9,12 @@ import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
 import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import {
+  detectDisconnect,
+  writerStatus,
+  type DisconnectReason,
+  type WriterStatus,
+} from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
@@ -330,6 +336,20 @@ export class Subscriber implements FanInSource {
       if (leftMs <= 0 || !this.mayFallAsleep()) return;
       sleepBlocking(this.control, readersBed, wakes, leftMs);
     }
+  }
+
+  /**
+   * Who writes, and how it is: whether it was seen at work within `ttlMs`. Reads files, some 50 µs.
+   */
+  writerStatus(ttlMs: number): WriterStatus {
+    this.checkOpen();
+    return writerStatus(this.control, this.directory, ttlMs);
+  }
+
+  /** Why no more is to be expected for now; undefined where it is. As `writerStatus`. */
+  detectDisconnect(ttlMs: number): DisconnectReason | undefined {
+    this.checkOpen();
+    return detectDisconnect(this.control, this.directory, ttlMs);
   }
 
   /** As `FanInSource.peek`. @throws GaplessError as `poll` */
