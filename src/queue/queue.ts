@@ -11,6 +11,7 @@
  *       subscriber.commit();
  *     }
  */
+export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { Envelope } from "./envelope.ts";
 export {
   inspectQueue,
