@@ -24,7 +24,7 @@ process.once("SIGTERM", () => stop.abort());
 let state = initialState;
 let book: Book = [];
 let subscriber: Subscriber | undefined;
-/** Since it last traded. */
+/** Since it last traded: whether it had to begin with a new book, and what it left out. */
 let hasNewBook = false;
 let discarded = 0;
 console.log(state.phase);
@@ -60,16 +60,22 @@ function basis(): string {
 }
 
 const onMessage: MessageHandler = ({ view }, offset) => {
+  const hasBook = state.update !== undefined;
   const isSnapshot = subscriber?.envelope.type === messageType.snapshot;
-  const event = { kind: isSnapshot ? "snapshot" : "delta", update: updateOf(view, offset) } as const;
+  const event = {
+    kind: isSnapshot ? "snapshot" : "delta",
+    update: updateOf(view, offset),
+  } as const;
   tell(event, `update ${event.update} is behind a gap`, (action) => {
     if (action === "apply") applyDelta(book, view, offset);
     else book = decodeSnapshot(view, offset);
-    hasNewBook ||= action === "replace";
+    hasNewBook ||= !hasBook;
   });
 };
 
 await using discovery = new PassiveDiscovery(directory, "strategy", {
+  // Longer than any pause of a feed that is well.
+  ttlMs: 3000,
   // The first time it begins with what comes, and where its place was deleted as well.
   subscriber: {
     start: "resume-latest",
