@@ -16,7 +16,7 @@ import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock, isHeld } from "../memory/lock-file.ts";
 import type { RepairName, SequenceRange } from "./flaw.ts";
 import { observeQueue } from "./observed-queue.ts";
-import { writerLockName } from "./open-publisher.ts";
+import { writerLockName } from "./control.ts";
 import { listReaders, readerLockOf } from "./reader-file.ts";
 import { repairControl } from "./repair-control.ts";
 import { repairHeaders } from "./repair-header.ts";
