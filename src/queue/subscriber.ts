@@ -8,6 +8,12 @@ import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
 import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import {
+  detectDisconnect,
+  writerStatus,
+  type DisconnectReason,
+  type WriterStatus,
+} from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
@@ -119,6 +125,10 @@ export class Subscriber implements FanInSource {
     }
     file.noteTaken(this.position - 1);
     startBeating(this);
+  }
+
+  get isClosed(): boolean {
+    return !this.isOpen;
   }
 
   /** The sequence that is delivered next. */
@@ -294,6 +304,20 @@ export class Subscriber implements FanInSource {
   waitBlocking(timeoutMs: number): void {
     this.checkOpen();
     this.waiting.block(timeoutMs);
+  }
+
+  /**
+   * Who writes, and how it is: whether it was seen at work within `ttlMs`. Reads files, some 50 µs.
+   */
+  writerStatus(ttlMs: number): WriterStatus {
+    this.checkOpen();
+    return writerStatus(this.control, this.directory, ttlMs);
+  }
+
+  /** Why no more is to be expected for now; undefined where it is. As `writerStatus`. */
+  detectDisconnect(ttlMs: number): DisconnectReason | undefined {
+    this.checkOpen();
+    return detectDisconnect(this.control, this.directory, ttlMs);
   }
 
   /** As `FanInSource.peek`. @throws GaplessError as `poll` */
