@@ -17,6 +17,8 @@ import {
 } from "./layout.ts";
 
 export const controlFileName = "queue.control";
+/** Names the process that may write: memory/lock-file.ts. */
+export const writerLockName = "writer.lock";
 
 /** What all who sleep for a record sleep on. */
 export const readersBed: Bed = {

@@ -9,7 +9,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
-import { beatAt, silenceAt } from "../memory/heartbeat.ts";
+import { beatAt, renewClock, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
@@ -92,7 +92,7 @@ export class ReaderFile {
     this.name = name;
     try {
       fs.mkdirSync(folder, { recursive: true });
-      this.release = acquireLock(path.join(folder, `${name}.lock`));
+      this.release = acquireLock(readerLockOf(directory, name));
     } catch (error) {
       throw storageFailed(`opening ${filePath}`, error);
     }
@@ -178,6 +178,7 @@ export class ReaderFile {
     Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
     // Until it has found where it begins, it may need anything.
     this.noteTaken(0);
+    renewClock();
     this.noteSeen();
   }
 }
@@ -185,6 +186,11 @@ export class ReaderFile {
 /** Where the position of a reader is. */
 export function readerFileOf(directory: string, name: string): string {
   return path.join(directory, readersFolder, `${name}${extension}`);
+}
+
+/** Which process reads under that name. */
+export function readerLockOf(directory: string, name: string): string {
+  return path.join(directory, readersFolder, `${name}.lock`);
 }
 
 /** The names of all who read a queue, or have read it. */
@@ -241,7 +247,7 @@ export function notePassedOver(
   identity: bigint,
   sequence: number,
 ): void {
-  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const filePath = readerFileOf(directory, name);
   const { mapping, doubles } = openMemory(filePath, identity, "write");
   doubles[readerOffset.passedOver / 8] = sequence;
   mapping.syncBlocking(0, readerBytes);

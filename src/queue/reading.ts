@@ -86,6 +86,8 @@ export class Reading {
   private isSettled = false;
   /** From which sequence on which writer wrote, as far as is needed to commit. */
   private epochs: { readonly from: number; readonly epoch: number }[] = [];
+  /** Number of a segment that was seen to have begun. */
+  private begun = 0;
   private readonly backwards = new Backwards();
   private isOpen = true;
 
@@ -171,8 +173,12 @@ export class Reading {
     if (found !== "end") return found === "nothing";
     if (this.isMissing()) return false;
     const next = spotInNext(this.queue, this.spot, this.isSettled);
-    if (next !== "nothing" && !(next instanceof GaplessError)) next.segment.mapping.unmap();
-    return next === "nothing";
+    if (next === "nothing") return true;
+    if (next instanceof GaplessError) return this.isSettled && !this.isNextDue();
+    // Whatever the writer has noted.
+    this.begun = Math.max(this.begun, next.segment.number);
+    next.segment.mapping.unmap();
+    return false;
   }
 
   /** Whether a length is there, or an end: quicker than `isEmpty`, for whoever looks all the time. */
@@ -411,7 +417,7 @@ export class Reading {
     // It is being stored, or the writer was killed while it stored it: a look at the files tells.
     if (!isNoted(control)) return true;
     const begun = Atomics.load(control.words, controlOffset.segment / 4);
-    if (begun > segment.number) return true;
+    if (begun > segment.number || this.begun > segment.number) return true;
     const isAtStart = offset === segment.recordsStart && begun === segment.number;
     return isAtStart && hasNoted(control, sequence);
   }

@@ -3,12 +3,18 @@ import path from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
-import { startBeating, stopBeating } from "../memory/heartbeat.ts";
+import { renewClock, startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { announceSleep, readWakes, sleepBlocking, sleepOn, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
 import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import {
+  detectDisconnect,
+  writerStatus,
+  type DisconnectReason,
+  type WriterStatus,
+} from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
@@ -36,8 +42,8 @@ export interface QueueMessage {
 
 /** A sleeper says so often that it is well, and looks for itself. */
 const sleepIntervalMs = 250;
-/** So many polls that find nothing are followed by a word that somebody reads. */
-const pollsPerBeat = 64;
+/** After so many messages, or polls that find nothing, a reader says that it is there. */
+const stepsPerBeat = 256;
 /** `for await` takes at most so many messages a step. */
 const batchMax = 256;
 
@@ -96,7 +102,7 @@ export class Subscriber implements FanInSource {
   private readonly file: ReaderFile;
   private readonly options: ResolvedSubscriberOptions;
   private readonly reading: Reading;
-  private emptyPolls = 0;
+  private stepsToBeat = 0;
   private isOpen = true;
 
   /** Use `openSubscriber`. */
@@ -125,6 +131,10 @@ export class Subscriber implements FanInSource {
     }
     file.noteTaken(this.position - 1);
     startBeating(this);
+  }
+
+  get isClosed(): boolean {
+    return !this.isOpen;
   }
 
   /** The sequence that is delivered next. */
@@ -332,6 +342,20 @@ export class Subscriber implements FanInSource {
     }
   }
 
+  /**
+   * Who writes, and how it is: whether it was seen at work within `ttlMs`. Reads files, some 50 µs.
+   */
+  writerStatus(ttlMs: number): WriterStatus {
+    this.checkOpen();
+    return writerStatus(this.control, this.directory, ttlMs);
+  }
+
+  /** Why no more is to be expected for now; undefined where it is. As `writerStatus`. */
+  detectDisconnect(ttlMs: number): DisconnectReason | undefined {
+    this.checkOpen();
+    return detectDisconnect(this.control, this.directory, ttlMs);
+  }
+
   /** As `FanInSource.peek`. @throws GaplessError as `poll` */
   peek(): boolean {
     return this.reading.peek();
@@ -426,7 +450,11 @@ export class Subscriber implements FanInSource {
     if (!this.isOpen) return;
     const { position } = this.reading;
     if (position !== before) this.file.noteTaken(position - 1);
-    else if (++this.emptyPolls % pollsPerBeat !== 0) return;
+    this.stepsToBeat -= Math.max(1, position - before);
+    if (this.stepsToBeat > 0) return;
+    this.stepsToBeat = stepsPerBeat;
+    // In a loop without a rest no timer ever fires.
+    renewClock();
     this.file.beat();
   }
 
