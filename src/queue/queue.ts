@@ -22,6 +22,7 @@ export {
   type WriterSnapshot,
   type WriterState,
 } from "./inspect.ts";
+export type { QueueFinding, RepairName, SequenceRange, Severity } from "./flaw.ts";
 export { readLosses, type LossCause, type LossLedger, type QueueLoss } from "./loss-ledger.ts";
 export { openPublisher } from "./open-publisher.ts";
 export type { Durability, PublisherOptions } from "./options.ts";
@@ -45,3 +46,6 @@ export type {
   LoggingOptions,
   LogLevel,
 } from "./logging.ts";
+export { removeReader } from "./reader-removal.ts";
+export { repairQueue, type RepairOptions, type RepairReport, type RepairStep } from "./repair.ts";
+export { verifyQueue, type VerifyOptions, type VerifyReport } from "./verify.ts";
