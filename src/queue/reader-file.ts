@@ -92,7 +92,7 @@ export class ReaderFile {
     this.name = name;
     try {
       fs.mkdirSync(folder, { recursive: true });
-      this.release = acquireLock(path.join(folder, `${name}.lock`));
+      this.release = acquireLock(readerLockOf(directory, name));
     } catch (error) {
       throw storageFailed(`opening ${filePath}`, error);
     }
@@ -188,6 +188,11 @@ export function readerFileOf(directory: string, name: string): string {
   return path.join(directory, readersFolder, `${name}${extension}`);
 }
 
+/** Which process reads under that name. */
+export function readerLockOf(directory: string, name: string): string {
+  return path.join(directory, readersFolder, `${name}.lock`);
+}
+
 /** The names of all who read a queue, or have read it. */
 export function listReaders(directory: string): string[] {
   let names: string[];
@@ -242,7 +247,7 @@ export function notePassedOver(
   identity: bigint,
   sequence: number,
 ): void {
-  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const filePath = readerFileOf(directory, name);
   const { mapping, doubles } = openMemory(filePath, identity, "write");
   doubles[readerOffset.passedOver / 8] = sequence;
   mapping.syncBlocking(0, readerBytes);
