@@ -81,8 +81,8 @@ function identityOf(directory: string): bigint {
   if (identity !== undefined) return identity;
   throw new GaplessError(
     "STORAGE_CORRUPT",
-    `${directory} has no segment whose header is whole: nothing says which queue this is. Restore ` +
-      `${controlFileName} from a copy.`,
+    `${directory} has no segment whose header is whole: nothing says which queue this is. ` +
+      `Restore ${controlFileName} from a copy.`,
   );
 }
 
@@ -139,8 +139,8 @@ function refuseUnless(
   if (!isWritten && (asked.has(repair) || asked.has("truncate"))) return;
   throw new GaplessError(
     "STORAGE_CORRUPT",
-    `${segmentFileName(number)} in ${directory}: ${reason}, so it is not known where the log ends. ` +
-      `Ask for the repair ${repair} as well.`,
+    `${segmentFileName(number)} in ${directory}: ${reason}, so it is not known where the log ` +
+      `ends. Ask for the repair ${repair} as well.`,
   );
 }
 
