@@ -457,7 +457,7 @@ export class Publisher {
     return false;
   }
 
-  /** Ends the segment and begins the next one, which is reserved before: it cannot be lacking. */
+  /** Ends the segment and begins the next, which is reserved before, and so cannot be lacking. */
   private roll(): void {
     const { segment, end, directory, plan } = this;
     const number = this.number + 1;

@@ -190,7 +190,6 @@ export class ReaderFile {
     Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
     // Until it has found where it begins, it may need anything.
     this.noteTaken(0);
-    renewClock();
     this.noteSeen();
   }
 }

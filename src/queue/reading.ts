@@ -185,7 +185,7 @@ export class Reading {
     return false;
   }
 
-  /** Whether a length is there, or an end: quicker than `isEmpty`, for who looks all the time. */
+  /** Whether a length or an end is there: quicker than `isEmpty`, for one that never sleeps. */
   get mayHaveMore(): boolean {
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;
