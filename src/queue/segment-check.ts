@@ -114,8 +114,7 @@ class SegmentWalk {
     this.cursor = new Cursor(segment, offset, sequence, epoch);
     this.notes = readHeaderNotes(segment, check.report);
     this.index = new IndexCheck(segment, firstSequence);
-    const isUnchecked =
-      segment.checksum === "none" && !check.isSettled && !this.isDurableBehind();
+    const isUnchecked = segment.checksum === "none" && !check.isSettled && !this.isDurableBehind();
     this.limit = isUnchecked ? durableEndOf(segment) : segment.capacity;
     this.hasLanded = (this.notes.durable ?? 0) <= offset;
   }
