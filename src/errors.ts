@@ -46,9 +46,11 @@ const adviceByCode = {
   INPUT_MALFORMED: "stop",
   /** Another one has taken over: whoever gets this writes no longer. */
   FENCED: "stop",
+  /** Something is claimed that has to be committed or aborted first. */
+  CLAIM_OPEN: "stop",
   /** Messages are missing before the next one: the error says which. */
   MESSAGES_LOST: "repair",
-  /** The object was closed before or during the call. */
+  /** The object was closed, or has finished its stream, before or during the call. */
   CLOSED: "stop",
 } as const satisfies Record<string, Advice>;
 

@@ -93,7 +93,11 @@ export function laneBytesOf({
   producers,
   consumers,
   ringBytes,
-}: Pick<Channel, "producers" | "consumers" | "ringBytes">): number {
+}: {
+  readonly producers: { readonly length: number };
+  readonly consumers: { readonly length: number };
+  readonly ringBytes: number;
+}): number {
   return controlBytesOf(producers.length, consumers.length) + ringBytes;
 }
 

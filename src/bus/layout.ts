@@ -34,7 +34,8 @@
  *                 0  0 | producer | bytes of the body      a message
  *                 0  1 | producer | bytes of the body      a message with an extension
  *                 1  1 | producer | bytes of the body      claimed, not yet committed
- *                 1  0 |   units of the whole record       nothing: skip it
+ *                 1  0 | 0 | units of the whole record     nothing: skip it
+ *                 1  0 | 1 | units of the whole record     taken back: skip it, and its sequence
  *
  *   extension    bits 0..7 bytes of the topic; bit 8: stamped. Only where the descriptor says so.
  *   body         [ns when it was sent, f64] [topic, filled up to a unit] message
@@ -60,7 +61,7 @@ const wordsOfLine = lineBytes / wordBytes;
 /** "GAPLRING" as two little-endian words. */
 export const magicLow = 0x4c504147;
 export const magicHigh = 0x474e4952;
-export const layoutVersion = 2;
+export const layoutVersion = 3;
 
 /** Indices of 32-bit words in a lane. */
 export const headerWord = {
@@ -81,6 +82,8 @@ export const headerWord = {
   lanes: 13,
   /** Which of the lanes this is. */
   lane: 14,
+  /** Drawn when the file is made, the same in all its lanes: tells it from all other files. */
+  identity: 15,
   end: wordsOfLine,
 } as const;
 
@@ -219,6 +222,8 @@ export const consumerOffset = {
   errors: wordsOfLine + 10,
   /** Newest sequence that has been counted as lost: it is not again where it comes again. */
   lostThrough: wordsOfLine + 12,
+  /** Where it is above `sequence`: all from there up to it were taken back. See `Reader`. */
+  withdrawnThrough: wordsOfLine + 14,
   /** Histograms of stamped messages: sent to handled, and the time in the handler. */
   endToEndLatency: 2 * wordsOfLine,
   readLatency: 2 * wordsOfLine + 128,
@@ -263,7 +268,9 @@ export const record = {
   producerShift: 24,
   producerMask: 0x3f,
   bodyMask: 0xff_ffff,
-  skipUnitsMask: 0x3fff_ffff,
+  /** Of a skipped record: a claim that was taken back by the producer that had made it. */
+  withdrawn: 1 << 29,
+  skipUnitsMask: 0x1fff_ffff,
 } as const;
 
 export const extension = {
@@ -295,6 +302,11 @@ export function isSkipped(descriptor: number): boolean {
   return descriptor >>> 30 === 2;
 }
 
+/** Of those that are skipped. */
+export function isWithdrawn(descriptor: number): boolean {
+  return descriptor >>> 29 === 5;
+}
+
 export function isOpenClaim(descriptor: number): boolean {
   return descriptor >>> 30 === 3;
 }
@@ -309,8 +321,10 @@ export function extensionBytesOf(kind: number): number {
   return stampBytes + unitBytes * (((kind & extension.topicBytesMask) + 7) >>> 3);
 }
 
-export const ringBytesMin = 4096;
-export const ringBytesMax = 2 ** 33;
+export const ringBytesLog2Min = 12;
+export const ringBytesLog2Max = 33;
+export const ringBytesMin = 2 ** ringBytesLog2Min;
+export const ringBytesMax = 2 ** ringBytesLog2Max;
 
 /** A record may take an eighth of the ring, so that a skipped rest never makes one unplaceable. */
 export function messageBytesLimit(ringBytes: number): number {
@@ -319,7 +333,7 @@ export function messageBytesLimit(ringBytes: number): number {
 }
 
 assert(pageBytes + lossesKept * lossBytes <= 2 * pageBytes, "losses overlap the parties");
-assert(headerWord.lane < headerWord.end, "the header does not fit its line");
+assert(headerWord.identity < headerWord.end, "the header does not fit its line");
 assert(recordHeaderBytes % unitBytes === 0, "records would lose their alignment");
 assert(ringBytesMax / unitBytes <= 2 ** 30, "positions could not tell full from empty");
 assert(consumerOffset.readLatency + 128 <= partyOffset.name, "the name overlaps the histograms");

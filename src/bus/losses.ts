@@ -28,13 +28,17 @@ export const lossCauses = [
 /** One of `lossCauses`. */
 export type LossCause = (typeof lossCauses)[number];
 
-export interface Loss {
+/** First and last sequence. */
+export interface SequenceRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Messages that are missing. */
+export interface Loss extends SequenceRange {
   readonly cause: LossCause;
   /** The consumer that it happened to, else the producer, by its index in the channel. */
   readonly party: number;
-  /** First and last sequence. */
-  readonly from: number;
-  readonly to: number;
   readonly messages: number;
 }
 

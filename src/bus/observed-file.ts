@@ -5,10 +5,10 @@
 import fs from "node:fs";
 import path from "node:path";
 import { mapFileToRead } from "../memory/mapping.ts";
-import { checkChannelHeader, unusable } from "./channel-file.ts";
+import { checkChannelHeader, checkSizes, wordsOf } from "./channel-file.ts";
 import type { Channel } from "./config.ts";
 import { readDescription, type ChannelDescription } from "./description.ts";
-import { Lane, laneBytesOf } from "./lane.ts";
+import { Lane } from "./lane.ts";
 import { headerWord, pageBytes } from "./layout.ts";
 
 const suffix = ".ring";
@@ -35,11 +35,8 @@ export function observeFile(filePath: string): ObservedFile {
   try {
     const { buffer, address } = mapping;
     checkChannelHeader(new Int32Array(buffer, 0, headerWord.end), filePath);
-    const words = new Int32Array(buffer, 0, Math.floor(buffer.byteLength / 4));
-    const bytesMin = laneBytesOf(countsOf(words)) * (words[headerWord.lanes] ?? 0);
-    if (bytesMin === 0 || buffer.byteLength < bytesMin) {
-      throw unusable(filePath, `bytes=${buffer.byteLength}, expected ${bytesMin}`);
-    }
+    const words = wordsOf(buffer);
+    checkSizes(words, filePath);
     const description = readDescription(words, path.basename(filePath, suffix));
     const channel = channelOf(description);
     const lanes = Array.from(
@@ -51,15 +48,6 @@ export function observeFile(filePath: string): ObservedFile {
     mapping.unmap();
     throw error;
   }
-}
-
-function countsOf(words: Int32Array): Parameters<typeof laneBytesOf>[0] {
-  const found = (index: number): number => words[index] ?? 0;
-  return {
-    producers: new Array<string>(found(headerWord.producers)),
-    consumers: new Array<string>(found(headerWord.consumers)),
-    ringBytes: 2 ** found(headerWord.ringBytesLog2),
-  };
 }
 
 /** Of what a file does not tell, nothing is looked at by whoever only reads. */

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { checkConfig } from "../config.ts";
 import { oneOf, strict } from "./config-schema.ts";
-import type { Loss } from "./losses.ts";
+import type { Loss, SequenceRange } from "./losses.ts";
 import type { WaitOptions, WaitStrategy } from "./subscriber.ts";
 
 export interface PublisherOptions {
@@ -15,6 +15,11 @@ export interface SubscriberOptions {
   readonly topics?: readonly string[];
   /** Told before the first message behind a gap; where it throws, that message is not taken. */
   readonly onLoss?: (loss: Loss) => void;
+  /**
+   * Told, in a channel of several producers, of sequences that one of them took back (`abort`),
+   * before the message behind them. Nothing is missing: it is for whoever counts sequences.
+   */
+  readonly onWithdrawn?: (range: SequenceRange) => void;
   readonly wait?: WaitStrategy;
   /** How long `spin-then-park` spins. */
   readonly spinMicros?: number;
@@ -23,6 +28,7 @@ export interface SubscriberOptions {
 export interface ResolvedSubscriberOptions extends WaitOptions {
   readonly topics: readonly Uint8Array[];
   readonly onLoss: ((loss: Loss) => void) | undefined;
+  readonly onWithdrawn: ((range: SequenceRange) => void) | undefined;
 }
 
 const defaultSpinMicros = 50;
@@ -52,6 +58,9 @@ const publisherSchema = strict({
 const subscriberSchema = strict({
   topics: z.array(z.string(topicsExpected), topicsExpected).default([]),
   onLoss: z.custom<(loss: Loss) => void>(isFunction, "expected a function").optional(),
+  onWithdrawn: z
+    .custom<(range: SequenceRange) => void>(isFunction, "expected a function")
+    .optional(),
   wait: oneOf("park", "spin-then-park", "busy-spin").default("park"),
   spinMicros: z.number({ error: spinExpected }).min(0, spinExpected).default(defaultSpinMicros),
 });
@@ -81,6 +90,7 @@ export function resolveSubscriberOptions(
   return Object.freeze({
     topics: checked.topics.map((prefix) => encoder.encode(prefix)),
     onLoss: checked.onLoss,
+    onWithdrawn: checked.onWithdrawn,
     strategy: checked.wait,
     spinMicros: checked.spinMicros,
   });

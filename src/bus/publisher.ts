@@ -1,5 +1,5 @@
 /** The producing end of one lane of a channel. */
-import { assert, GaplessError } from "../errors.ts";
+import type { GaplessError } from "../errors.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { announceSleep, readWakes, sleepBlocking, sleepOn, wake } from "../memory/sleep.ts";
 import { bootMs, bootNs } from "../clock.ts";
@@ -30,6 +30,7 @@ import {
   unitBytes,
   unitsOf,
 } from "./layout.ts";
+import { bytesOf, checkBytes, claimOpen, closed, finished, unfit } from "./misuse.ts";
 import { giveUpOwnership, takeOwnership } from "./ownership.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { SharedClaims } from "./shared-claims.ts";
@@ -58,7 +59,7 @@ export class Publisher {
   private readonly mark: number;
   /** First word of this producer's block. */
   private readonly base: number;
-  /** -1 once closed: then nothing fits. */
+  /** -1 once closed or finished: then nothing fits. */
   private messageBytesMax: number;
   private readonly breaker: CircuitBreaker | undefined;
   /** Whether the high-water mark was met and the low one has not been seen since. */
@@ -77,11 +78,14 @@ export class Publisher {
   /** Sequence at which room was seen last. */
   private roomSeenAt = -1;
   private readonly refusalLog: RefusalLog;
+  private hasFinished = false;
   private isOpen = true;
+  private readonly onClosed: () => void;
 
   /** Use `Bus.publisher`, or `Bus.standby`, which takes over from whoever writes. */
-  constructor(lane: Lane, producer: number, takesOver = false) {
+  constructor(lane: Lane, producer: number, takesOver = false, onClosed = () => {}) {
     const { channel } = lane;
+    this.onClosed = onClosed;
     this.lane = lane;
     this.hasBackup = channel.hasBackup;
     this.memory = lane;
@@ -157,7 +161,7 @@ export class Publisher {
    * Several claims may be open at once: the next `commit` publishes all of them at the price of
    * one, the next `abort` forgets all of them.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED, or CLOSED, also after `finish`
    */
   claim(length: number, topic?: Topic): number {
     this.checkLength(length);
@@ -193,7 +197,7 @@ export class Publisher {
 
   /**
    * Takes back everything claimed since the last commit: it was never there. In a channel of
-   * several producers its sequences are used up, and consumers see them skipped.
+   * several producers its sequences are used up; consumers pass over them, and it is no loss.
    */
   abort(): void {
     this.claims.abort();
@@ -205,7 +209,7 @@ export class Publisher {
    * Claims, copies and commits. Returns the message's sequence, counted from 1 since the channel
    * was made, or a negative answer as `claim` does.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED, or CLOSED, also after `finish`
    */
   offer(bytes: Uint8Array, topic?: Topic): number {
     checkBytes(bytes);
@@ -221,7 +225,8 @@ export class Publisher {
    * Offers messages in order and publishes them at once. Returns how many went in before the first
    * that did not: offer the others again.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE: then none is published. FENCED: none, or the first ones
+   * @throws GaplessError MESSAGE_TOO_LARGE, or CLOSED, also after `finish`: then none is published.
+   *   FENCED: none, or the first ones
    */
   offerMany(messages: readonly Uint8Array[], topic?: Topic): number {
     let count = 0;
@@ -246,7 +251,8 @@ export class Publisher {
    * its sequence, or to DROPPED where the channel drops it. An abort rejects with the signal's
    * reason; the message is then not published.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED, CLOSED
+   * @throws GaplessError MESSAGE_TOO_LARGE, FENCED, CLOSED, also after `finish`, or CLAIM_OPEN
+   *   where it has to wait with a claim open
    */
   async send(
     bytes: Uint8Array,
@@ -281,10 +287,12 @@ export class Publisher {
    * channel with a backup, whichever of the two did: there the one that takes over goes on behind
    * it. Undefined before the first, and where several produce and it has been overwritten. The
    * bytes are a copy.
+   *
+   * @throws GaplessError CLAIM_OPEN, or CLOSED
    */
   last(): Uint8Array | undefined {
     this.checkOpen();
-    assert(!this.claims.hasOpen, "last() with a claim open");
+    this.checkSettled("last()");
     const position = this.claims.newestCommitted();
     if (position === undefined) return undefined;
     const word = this.lane.wordOf(position);
@@ -304,7 +312,8 @@ export class Publisher {
    * Sleeps until a message of `length` bytes fits. Consumers that are dead are evicted on the
    * way where the channel says so. Throws the signal's reason when it aborts.
    *
-   * @throws GaplessError MESSAGE_TOO_LARGE, or CLOSED, also where the end is closed meanwhile
+   * @throws GaplessError MESSAGE_TOO_LARGE; CLAIM_OPEN: it could wait for ever for what it claimed
+   *   itself; CLOSED, also after `finish`, and where the end is closed meanwhile
    */
   async waitForRoom(length: number, signal?: AbortSignal): Promise<void> {
     const { sleep } = this.lane;
@@ -347,10 +356,17 @@ export class Publisher {
     }
   }
 
-  /** Says that nothing will follow: consumers that have read everything see the end. */
+  /**
+   * Says that nothing will follow: consumers that have read everything see the end, and what is
+   * offered after it is refused. Whoever opens this end again begins a new run. Idempotent.
+   *
+   * @throws GaplessError CLAIM_OPEN, or CLOSED
+   */
   finish(): void {
     this.checkOpen();
-    assert(!this.claims.hasOpen, "finish() with a claim open");
+    this.checkSettled("finish()");
+    this.hasFinished = true;
+    this.messageBytesMax = -1;
     // SYNC stream-ended: stored after the last tail; pairs with hasFinishedAll.
     Atomics.store(this.lane.words, this.base + producerOffset.finished, 1);
     wakeConsumers(this.lane);
@@ -368,6 +384,7 @@ export class Publisher {
     stopBeating(this);
     wake(this.lane.sleep, producersBed);
     giveUpOwnership(this.lane.words, this.base + partyOffset.owner);
+    this.onClosed();
   }
 
   [Symbol.dispose](): void {
@@ -498,7 +515,7 @@ export class Publisher {
   /** Looks for room; where there is none, asks the consumers to wake us and looks once more. */
   private hasRoom(length: number): boolean {
     this.checkLength(length);
-    assert(!this.claims.hasOpen, "waiting for room with a claim open could wait for ever");
+    this.checkSettled("waiting for room");
     const { highWater, lowWater } = this.claims.room;
     // Twice the record: what is skipped before it is shorter than it. And what it extends it by.
     const units = 2 * unitsOf(length + extension.stampBytes + topicBytesMax);
@@ -529,7 +546,11 @@ export class Publisher {
   }
 
   private checkOpen(): void {
-    if (!this.isOpen) throw this.closed();
+    if (!this.isOpen) throw closed(this.lane.channel);
+  }
+
+  private checkSettled(what: string): void {
+    if (this.claims.hasOpen) throw claimOpen(this.lane.channel, what);
   }
 
   private checkLength(length: number): void {
@@ -537,37 +558,11 @@ export class Publisher {
     if (!isRight) throw this.refusal(length);
   }
 
-  private closed(): GaplessError {
-    return new GaplessError(
-      "CLOSED",
-      `The producing end of channel ${this.lane.channel.name} is closed.`,
-    );
-  }
-
   private refusal(length: number): GaplessError {
-    if (!this.isOpen) return this.closed();
+    const { channel } = this.lane;
+    if (!this.isOpen) return closed(channel);
+    if (this.hasFinished) return finished(channel);
     this.add(producerOffset.errors, 1);
-    if (!(Number.isInteger(length) && length >= 0)) {
-      return malformed(`a length is a whole number of bytes, not ${String(length)}`);
-    }
-    return new GaplessError(
-      "MESSAGE_TOO_LARGE",
-      `A message does not fit channel ${this.lane.channel.name}: bytes=${length}, ` +
-        `message_size_max=${this.messageBytesMax}.`,
-    );
+    return unfit(channel, length);
   }
-}
-
-/** Of anything else a part, or nothing, would be copied without a word. */
-function checkBytes(bytes: unknown): void {
-  if (!(bytes instanceof Uint8Array)) throw malformed("expected a Uint8Array or a Buffer");
-}
-
-function bytesOf(topic: Partial<Topic>): Uint8Array {
-  if (topic.bytes !== undefined) return topic.bytes;
-  throw malformed("a topic is what publisher.topic() returns, not its name");
-}
-
-function malformed(problem: string): GaplessError {
-  return new GaplessError("INPUT_MALFORMED", `A message cannot be published: ${problem}.`);
 }

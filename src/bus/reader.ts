@@ -21,6 +21,7 @@ import {
   floorWord,
   headerWord,
   isSkipped,
+  isWithdrawn,
   record,
   recordHeaderBytes,
   recordHeaderUnits,
@@ -29,7 +30,7 @@ import {
   unitsOf,
   unitsOfRecord,
 } from "./layout.ts";
-import type { Loss } from "./losses.ts";
+import type { Loss, SequenceRange } from "./losses.ts";
 import { Seat } from "./seat.ts";
 import { wakeProducers } from "./sleep.ts";
 import { matchesTopic, type TopicPrefix } from "./topics.ts";
@@ -42,6 +43,7 @@ export interface ReaderOptions {
   /** Prefixes of the topics that are wanted; none: all messages, those without a topic too. */
   readonly topics: readonly TopicPrefix[];
   readonly onLoss: ((loss: Loss) => void) | undefined;
+  readonly onWithdrawn: ((range: SequenceRange) => void) | undefined;
 }
 
 /** Of messages whose times are all taken, one in so many is also timed in its handler. */
@@ -86,6 +88,9 @@ export class Reader {
   private expected = 0;
   /** The same, without what has come in the poll under way. */
   private trusted = 0;
+  /** Where it is not below `expected`: all from there up to it were taken back by producers. */
+  private withdrawnThrough = 0;
+  private trustedWithdrawn = 0;
   /** Where the poll under way began, and what was taken before it. */
   private pollPosition = 0;
   private pollMessages = 0;
@@ -123,7 +128,7 @@ export class Reader {
       const tail = this.loadTail();
       // Of what may be overwritten the first poll finds what is left.
       if (!this.copies && !this.seat.hasFailed) this.checkTail(position, tail);
-      this.expected = this.seat.counter(consumerOffset.sequence) + 1;
+      this.loadExpected();
     } catch (error) {
       this.seat.leave();
       throw error;
@@ -138,11 +143,19 @@ export class Reader {
   /** As `Subscriber.poll`. */
   poll(handler: MessageHandler, limit: number): number {
     this.receivedNs = 0;
-    if (!this.canFail) return this.take(handler, limit);
     this.pollPosition = this.taken;
+    const count = this.canFail ? this.takeJudged(handler, limit) : this.take(handler, limit);
+    // Where nothing is held, what was only passed over does not keep producers from its room.
+    if (count === 0 && this.messages === 0 && this.taken !== this.pollPosition) this.release();
+    return count;
+  }
+
+  /** Takes, and then sees whether it was there all the while. */
+  private takeJudged(handler: MessageHandler, limit: number): number {
     this.pollMessages = this.messages;
     this.pollBytes = this.bytes;
     this.trusted = this.expected;
+    this.trustedWithdrawn = this.withdrawnThrough;
     let cause: unknown;
     let count: number;
     try {
@@ -165,6 +178,7 @@ export class Reader {
   takeBack(): void {
     this.moveTo(this.pollPosition);
     this.expected = this.trusted;
+    this.withdrawnThrough = this.trustedWithdrawn;
     this.messages = this.pollMessages;
     this.bytes = this.pollBytes;
     // What comes again may have been told of as lost by then.
@@ -174,7 +188,7 @@ export class Reader {
   /** The same, to what was released. */
   takeBackHeld(): void {
     this.moveTo(this.seat.position);
-    this.expected = this.seat.counter(consumerOffset.sequence) + 1;
+    this.loadExpected();
     this.messages = 0;
     this.bytes = 0;
     this.isFresh = true;
@@ -213,6 +227,7 @@ export class Reader {
     const { words, base } = this;
     const { doubles } = this.lane;
     doubles[(base + consumerOffset.sequence) >>> 1] = this.expected - 1;
+    doubles[(base + consumerOffset.withdrawnThrough) >>> 1] = this.withdrawnThrough;
     this.seat.add(consumerOffset.messages, this.messages);
     this.seat.add(consumerOffset.bytes, this.bytes);
     this.messages = 0;
@@ -330,6 +345,7 @@ export class Reader {
         if (descriptor >>> 30 !== 0 || filters || length > messageBytesMax || next > end) {
           if (isSkipped(descriptor)) {
             const behind = word + this.skippedUnits(word, descriptor) * 2;
+            if (isWithdrawn(descriptor)) this.passWithdrawn(word, behind, expected);
             if (behind > end) {
               leapUnits = (behind - word) / 2;
               break;
@@ -402,6 +418,17 @@ export class Reader {
     return sequence + 1;
   }
 
+  /**
+   * Passes over a claim that was taken back. Only where nothing is missing before it: what is, is
+   * told with the next message, and then what it had taken is not told apart.
+   */
+  private passWithdrawn(word: number, behind: number, expected: number): void {
+    if (behind > this.endWord) throw this.damagedAt(word, this.window.words[word] ?? 0);
+    const sequence = this.window.doubles[(word >>> 1) + 1] ?? 0;
+    const next = Math.max(expected, this.withdrawnThrough + 1);
+    if (sequence === next) this.withdrawnThrough = sequence;
+  }
+
   /** Messages are missing before `sequence`: counts them, records their range, and says so. */
   private noteGap(expected: number, sequence: number): void {
     // SYNC position-counts: where it did not count, the sequence may be that of another record.
@@ -410,19 +437,34 @@ export class Reader {
       throw channelDamaged(this.lane, `sequence ${sequence} where ${expected} was to come`);
     }
     if (sequence < expected) {
-      if (this.isFresh) return;
-      throw channelDamaged(this.lane, `sequence ${sequence} comes after ${expected - 1}`);
+      if (!this.isFresh) {
+        throw channelDamaged(this.lane, `sequence ${sequence} comes after ${expected - 1}`);
+      }
+      this.withdrawnThrough = 0;
+      return;
     }
+    const through = this.withdrawnThrough;
+    const from = through >= expected && through < sequence ? through + 1 : expected;
+    if (from > expected) this.options.onWithdrawn?.({ from: expected, to: from - 1 });
+    if (from < sequence) this.tellLoss(from, sequence);
+    this.trusted = sequence;
+  }
+
+  private tellLoss(from: number, sequence: number): void {
     const loss: Loss = {
       cause: this.copies || this.isOvertaken ? "overwritten" : "skipped",
       party: this.consumer,
-      from: expected,
+      from,
       to: sequence - 1,
-      messages: sequence - expected,
+      messages: sequence - from,
     };
     this.options.onLoss?.(loss);
-    this.trusted = sequence;
     this.seat.countLoss(loss);
+  }
+
+  private loadExpected(): void {
+    this.expected = this.seat.counter(consumerOffset.sequence) + 1;
+    this.withdrawnThrough = this.seat.counter(consumerOffset.withdrawnThrough);
   }
 
   private skippedUnits(word: number, descriptor: number): number {

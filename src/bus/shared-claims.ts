@@ -40,6 +40,7 @@ import {
 import { wakeConsumers } from "./sleep.ts";
 
 const openMark = record.hidden | record.marked;
+const withdrawnMark = record.hidden | record.withdrawn;
 
 export class SharedClaims implements Claims {
   readonly room: Room;
@@ -78,7 +79,8 @@ export class SharedClaims implements Claims {
     let start = words[claimWord.claimed] ?? 0;
     const skipped = this.unitsToSkip(start, units);
     const end = (start + skipped + units) | 0;
-    if (((end - (words[claimWord.limit] ?? 0)) | 0) > 0 && !this.findRoom(start, end, room)) {
+    const isBeyond = ((end - (words[claimWord.limit] ?? 0)) | 0) > 0;
+    if ((isBeyond && !this.findRoom(start, end, room)) || skipped > record.skipUnitsMask) {
       releaseClaimLock(lane);
       return -1;
     }
@@ -117,7 +119,7 @@ export class SharedClaims implements Claims {
 
   abort(): void {
     if (this.openCount === 0) return;
-    this.settle(record.hidden);
+    this.settle(withdrawnMark);
     if (advance(this.lane)) wakeConsumers(this.lane);
   }
 

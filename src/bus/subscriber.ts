@@ -59,12 +59,14 @@ export class Subscriber {
   private readonly waiting: WaitOptions;
   private emptyPolls = 0;
   private isOpen = true;
+  private readonly onClosed: () => void;
 
   /** Use `Bus.subscriber`. */
   constructor(
     lanes: readonly [Lane, ...Lane[]],
     consumer: number,
     options: ReaderOptions & WaitOptions,
+    onClosed = () => {},
   ) {
     const [{ channel, sleep }] = lanes;
     this.lanes = lanes;
@@ -72,6 +74,7 @@ export class Subscriber {
     this.sleep = sleep;
     this.copies = channel.backpressure.mode === "DropOldest";
     this.waiting = options;
+    this.onClosed = onClosed;
     const readers: Reader[] = [];
     try {
       for (const lane of lanes) readers.unshift(new Reader(lane, consumer, options));
@@ -91,8 +94,9 @@ export class Subscriber {
 
   /**
    * Hands up to `limit` messages to `handler` and returns how many: those of a higher priority
-   * first, of one priority in order. It never waits. They stay held until `release`. Where the
-   * handler throws, the message that it threw on is not taken.
+   * first, of one priority in order. It never waits. They stay held until `release`; while nothing
+   * is, what is only passed over, as other topics are, is released at once. Where the handler
+   * throws, the message that it threw on is not taken.
    *
    *     while (running) {
    *       if (subscriber.poll(onMessage, 256) === 0) await subscriber.wait(1000, signal);
@@ -256,6 +260,7 @@ export class Subscriber {
     stopBeating(this);
     for (const reader of this.readers) reader.close();
     wake(this.sleep, consumersBed);
+    this.onClosed();
   }
 
   [Symbol.dispose](): void {

@@ -3,6 +3,7 @@ import type { Lane, RingMemory } from "./lane.ts";
 import {
   extension,
   isSkipped,
+  isWithdrawn,
   topicBytesMax,
   unitBytes,
   unitsOf,
@@ -32,7 +33,7 @@ export function wholeWords({ words }: RingMemory, cutAt: number): number {
     const descriptor = words[word] ?? 0;
     const next = word + unitsOfRecord(descriptor) * 2;
     // It leads out of the window, and its first word is all there is to it.
-    if (next > cutAt && isSkipped(descriptor)) return word + 2;
+    if (next > cutAt && isSkipped(descriptor) && !isWithdrawn(descriptor)) return word + 2;
     if (next === word || next > cutAt) break;
     word = next;
   }

@@ -13,7 +13,7 @@
  * one that is dead or silent is the channel's `failed_consumer`, and what it missed is recorded as
  * missing.
  */
-import type { Bus, Loss, LossCause, Subscriber } from "../bus/bus.ts";
+import type { Bus, Loss, LossCause, SequenceRange, Subscriber } from "../bus/bus.ts";
 import { systemClock, type Clock } from "../clock.ts";
 import { isGaplessError } from "../errors.ts";
 import type { Message } from "../message.ts";
@@ -57,12 +57,16 @@ export async function recordChannel(bus: Bus, name: string, options: RecordOptio
   const ring = bus.identity(name);
   const tracks: Track[] = [];
   let loss: Loss | undefined;
+  let withdrawn: SequenceRange | undefined;
   let subscriber: Subscriber | undefined;
   try {
     for (let priority = 0; priority < channel.priorities; priority++) {
       tracks.push(await openTrack(recorded, priority, ring, options));
     }
-    subscriber = bus.subscriber(name, { onLoss: (found) => (loss = found) });
+    subscriber = bus.subscriber(name, {
+      onLoss: (found) => (loss = found),
+      onWithdrawn: (range) => (withdrawn = range),
+    });
     const { envelope } = subscriber;
     const limit = Math.max(1, Math.min(batchMax, batchBytesMax / channel.messageBytesMax)) | 0;
 
@@ -77,14 +81,17 @@ export async function recordChannel(bus: Bus, name: string, options: RecordOptio
             sentNs,
             bytes: bytes.subarray(offset, offset + length),
             loss: loss?.cause,
+            withdrawn,
           });
           loss = undefined;
+          withdrawn = undefined;
         }, limit);
       } catch (error) {
         if (!isGaplessError(error, "MESSAGES_LOST")) throw error;
         // The next one that comes shows what is missing.
         for (const track of tracks) track.forget();
         loss = undefined;
+        withdrawn = undefined;
         return 0;
       }
     };
@@ -113,6 +120,7 @@ interface Taken {
   readonly bytes: Uint8Array;
   /** What the ring said of the sequences before it. */
   readonly loss: LossCause | undefined;
+  readonly withdrawn: SequenceRange | undefined;
 }
 
 async function openTrack(
@@ -161,11 +169,13 @@ class Track {
     this.lastSequence = this.durableSequence;
   }
 
-  add({ loss, ...taken }: Taken): void {
+  add({ loss, withdrawn, ...taken }: Taken): void {
     const { lastSequence } = this;
     if (taken.sequence <= lastSequence) return;
     let missingBefore: MissingCause | undefined;
     if (loss !== undefined) missingBefore = loss === "skipped" ? loss : "overwritten";
+    else if (withdrawn !== undefined && withdrawn.from <= lastSequence + 1)
+      missingBefore = "withdrawn";
     else if (lastSequence > 0 && taken.sequence > lastSequence + 1) missingBefore = "overwritten";
     if (this.messages.length === 0) this.beginBatch();
     const bytes = this.encode({ ...taken, ring: this.ring, missingBefore });

@@ -29,9 +29,10 @@ const headerBytes = 24;
 
 /**
  *   skipped      they were never published: dropped before, or abandoned
+ *   withdrawn    the same, and nothing is missing: their producers had taken them back
  *   overwritten  the recorder had failed, or was too slow for a channel that drops its oldest
  */
-const missingCauses = ["skipped", "overwritten"] as const;
+const missingCauses = ["skipped", "overwritten", "withdrawn"] as const;
 
 export type MissingCause = (typeof missingCauses)[number];
 

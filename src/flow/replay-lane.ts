@@ -7,7 +7,7 @@
  *
  * `through` is the newest sequence that this consumer had released: what follows it is in the ring.
  */
-import type { Loss } from "../bus/bus.ts";
+import type { Loss, SequenceRange } from "../bus/bus.ts";
 import { followJournal, type JournalFollower } from "./journal-follower.ts";
 import { decodeRecording, type Recording } from "./recording.ts";
 
@@ -22,6 +22,7 @@ export interface ReplayLaneOptions {
   readonly sinceNs: bigint | undefined;
   readonly recorderTimeoutMs: number;
   readonly onLoss: (loss: Loss) => void;
+  readonly onWithdrawn: (range: SequenceRange) => void;
 }
 
 const batchMax = 256;
@@ -106,8 +107,14 @@ export class ReplayLane {
     if (ring !== this.options.ring || sequence < this.next) return true;
     const isPast = sequence > this.through;
     const end = isPast ? this.through : sequence - 1;
-    if (this.next === 0 && missingBefore === undefined) this.next = end + 1;
-    if (this.next <= end) this.lose(Math.max(1, this.next), end, missingBefore ?? "overwritten");
+    const isWithdrawn = missingBefore === "withdrawn";
+    if (this.next === 0 && (isWithdrawn || missingBefore === undefined)) this.next = end + 1;
+    if (this.next <= end) {
+      const from = Math.max(1, this.next);
+      if (isWithdrawn) this.options.onWithdrawn({ from, to: end });
+      else this.lose(from, end, missingBefore ?? "overwritten");
+      this.next = end + 1;
+    }
     if (isPast) this.end();
     return !isPast;
   }

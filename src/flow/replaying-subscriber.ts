@@ -10,7 +10,14 @@
  * the recorder has not come to yet is waited for; what cannot be had is told as a loss.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import type { BusMessage, Bus, Loss, Subscriber, SubscriberOptions } from "../bus/bus.ts";
+import type {
+  BusMessage,
+  Bus,
+  Loss,
+  SequenceRange,
+  Subscriber,
+  SubscriberOptions,
+} from "../bus/bus.ts";
 import { systemClock, type Clock } from "../clock.ts";
 import { isGaplessError } from "../errors.ts";
 import { findRecorded, type Recording } from "./recording.ts";
@@ -46,6 +53,7 @@ export function replayingSubscriber(
 interface Held extends ReplayMessage {
   /** What the ring said of the sequences before it. */
   readonly loss: Loss | undefined;
+  readonly withdrawn: SequenceRange | undefined;
 }
 
 const recorderTimeoutMsDefault = 5000;
@@ -60,9 +68,11 @@ export class ReplayingSubscriber {
   private readonly producers: readonly string[];
   private readonly topics: readonly string[];
   private readonly onLoss: (loss: Loss) => void;
+  private readonly onWithdrawn: (range: SequenceRange) => void;
   /** Taken from the ring and not handed over yet, oldest first. */
   private held: Held[] = [];
   private loss: Loss | undefined;
+  private withdrawn: SequenceRange | undefined;
 
   /** Use `replayingSubscriber`. */
   constructor(bus: Bus, name: string, options: ReplayOptions) {
@@ -71,6 +81,7 @@ export class ReplayingSubscriber {
     const {
       topics = [],
       onLoss = () => undefined,
+      onWithdrawn = () => undefined,
       clock = systemClock,
       windowMs = channel.recovery?.replayWindowMs ?? 0,
       recorderTimeoutMs = recorderTimeoutMsDefault,
@@ -79,8 +90,13 @@ export class ReplayingSubscriber {
     this.producers = channel.producers;
     this.topics = topics;
     this.onLoss = onLoss;
+    this.onWithdrawn = onWithdrawn;
     // Before anything is read of the recording: from here on the ring holds what follows.
-    this.subscriber = bus.subscriber(name, { ...rest, onLoss: (loss) => (this.loss = loss) });
+    this.subscriber = bus.subscriber(name, {
+      ...rest,
+      onLoss: (loss) => (this.loss = loss),
+      onWithdrawn: (range) => (this.withdrawn = range),
+    });
     try {
       this.lanes = Array.from({ length: channel.priorities }, (_unused, priority) => {
         return new ReplayLane({
@@ -92,6 +108,7 @@ export class ReplayingSubscriber {
           sinceNs: windowMs > 0 ? clock.nowNs() - BigInt(windowMs) * 1_000_000n : undefined,
           recorderTimeoutMs,
           onLoss,
+          onWithdrawn,
         });
       }).reverse();
     } catch (error) {
@@ -196,16 +213,18 @@ export class ReplayingSubscriber {
     try {
       subscriber.poll(({ bytes }, offset, length) => {
         const { sequence, producer, topic, priority } = envelope;
-        const { loss } = this;
+        const { loss, withdrawn } = this;
         this.loss = undefined;
+        this.withdrawn = undefined;
         const copy = bytes.slice(offset, offset + length);
         const place = { sequence, producer, topic, priority };
-        taken.push({ ...place, bytes: copy, isReplayed: false, loss });
+        taken.push({ ...place, bytes: copy, isReplayed: false, loss, withdrawn });
       }, limit);
     } catch (error) {
       // The ring has lost them while they were read. What comes next shows which.
       if (!isGaplessError(error, "MESSAGES_LOST")) throw error;
       this.loss = undefined;
+      this.withdrawn = undefined;
       return true;
     }
     this.held = taken;
@@ -217,17 +236,20 @@ export class ReplayingSubscriber {
     let count = 0;
     let index = 0;
     try {
-      for (const { loss, ...message } of this.held) {
+      for (const { loss, withdrawn, ...message } of this.held) {
         if (count === limit) break;
         const lane = this.lanes.find(({ priority }) => priority === message.priority);
         if (lane === undefined || message.sequence >= lane.next) {
           if (lane !== undefined && message.sequence > lane.next) {
-            const isNothing = loss?.cause === "skipped" && loss.from === lane.next;
-            if (!isNothing) {
+            const isTakenBack = withdrawn?.from === lane.next;
+            const next = isTakenBack ? withdrawn.to + 1 : lane.next;
+            const isNothing = loss?.cause === "skipped" && loss.from === next;
+            if (!isNothing && next < message.sequence) {
               lane.fillThrough(message.sequence - 1);
               break;
             }
-            this.onLoss(loss);
+            if (isTakenBack) this.onWithdrawn(withdrawn);
+            if (isNothing) this.onLoss(loss);
           }
           if (this.wants(message.topic)) {
             handler(message);

@@ -117,8 +117,9 @@ function giveBack(lockPath: string, token: string): void {
   try {
     release = acquireGuard(lockPath, holder);
   } catch (error) {
-    // A live process is replacing this holder.
-    if (isGaplessError(error, "ALREADY_OPEN")) return;
+    // A live process is replacing this holder, or the directory was removed with its lock.
+    const isGone = (error as NodeJS.ErrnoException).code === "ENOENT";
+    if (isGone || isGaplessError(error, "ALREADY_OPEN")) return;
     throw error;
   }
   try {

@@ -15,7 +15,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
-import { syncDirectory } from "../memory/mapping.ts";
+import { syncDirectory, syncFile } from "../memory/mapping.ts";
 import { reachedStep } from "../steps.ts";
 import { openControl } from "./control.ts";
 import { controlOffset, parseSegmentFileName, segmentFileName } from "./layout.ts";
@@ -157,6 +157,8 @@ class Cleaner {
     const back = segments.filter(({ lastSequence }) => lastSequence >= needed).reverse();
     for (const { number } of back) {
       const name = segmentFileName(number);
+      // A publisher that has not found it meanwhile takes all that was in it for durable.
+      syncFile(path.join(this.removed, name));
       fs.renameSync(path.join(this.removed, name), path.join(this.directory, name));
     }
     if (back.length > 0) this.sync();

@@ -17,6 +17,8 @@ import {
 } from "./layout.ts";
 
 export const controlFileName = "queue.control";
+/** Names the process that may write: memory/lock-file.ts. */
+export const writerLockName = "writer.lock";
 
 /** What all who sleep for a record sleep on. */
 export const readersBed: Bed = {
@@ -147,13 +149,18 @@ export function readPosition({ words, doubles }: Control): Position | undefined 
   return isWhole ? { segment, end, sequence } : undefined;
 }
 
-/** Whether the writer has noted that sequence, or a later one. Allocates nothing. */
-export function hasNoted({ words, doubles }: Control, sequence: number): boolean {
-  const newest = doubles[controlOffset.sequence / 8] ?? 0;
-  if (newest < sequence) return false;
+/** Whether the position is whole; that of a queue without segments as well. Allocates nothing. */
+export function isNoted({ words, doubles }: Control): boolean {
   const segment = words[controlOffset.segment / 4] ?? 0;
   const end = words[controlOffset.end / 4] ?? 0;
-  return words[controlOffset.positionCheck / 4] === positionCheckOf(segment, end, newest);
+  const sequence = doubles[controlOffset.sequence / 8] ?? 0;
+  return words[controlOffset.positionCheck / 4] === positionCheckOf(segment, end, sequence);
+}
+
+/** Whether the writer has noted that sequence, or a later one. Allocates nothing. */
+export function hasNoted(control: Control, sequence: number): boolean {
+  const newest = control.doubles[controlOffset.sequence / 8] ?? 0;
+  return newest >= sequence && isNoted(control);
 }
 
 /** Notes how far the queue goes; in a queue without segments that is nowhere. */

@@ -2,9 +2,10 @@
 import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
-import { silenceAt } from "../memory/heartbeat.ts";
+import { beatNow, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory } from "../memory/mapping.ts";
+import type { ProcessIdentity } from "../memory/process-identity.ts";
 import { reachedStep } from "../steps.ts";
 import {
   createControl,
@@ -14,6 +15,8 @@ import {
   newIdentity,
   notePosition,
   openControl,
+  writerLockName,
+  writerOf,
   type Control,
   type Position,
 } from "./control.ts";
@@ -24,8 +27,6 @@ import { Publisher } from "./publisher.ts";
 import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
 import { noSupply } from "./supply.ts";
-
-export const writerLockName = "writer.lock";
 
 /**
  * Opens a queue for writing, and makes it, with its folders, where there is none. What a crash
@@ -65,6 +66,7 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
     const epoch = nextEpoch(control, recovered?.tail);
     // Before the boot: in another one, what is noted there does not count.
     if (recovered !== undefined) notePosition(control, positionOf(recovered));
+    beatNow(control.words, controlOffset.heartbeat / 4);
     enterWriter(control, epoch);
     // Durable before the first record of it: no two writers have the same.
     control.mapping.syncBlocking(0, controlOffset.segment);
@@ -89,7 +91,7 @@ function takeDirectory(directory: string, { takeOverAfterMs }: ResolvedOptions):
   try {
     makeDirectory(directory);
     return acquireLock(path.join(directory, writerLockName), {
-      mayReplace: () => isQueue(directory) && silenceOf(directory) >= takeOverAfterMs,
+      mayReplace: (holder) => isQueue(directory) && silenceOf(directory, holder) >= takeOverAfterMs,
     });
   } catch (error) {
     if (!isGaplessError(error, "ALREADY_OPEN")) throw storageFailed(`taking ${directory}`, error);
@@ -101,9 +103,14 @@ function takeDirectory(directory: string, { takeOverAfterMs }: ResolvedOptions):
   }
 }
 
-function silenceOf(directory: string): number {
-  const { words, mapping } = openControl(directory, "read");
-  const silentMs = silenceAt(words, controlOffset.heartbeat / 4);
+/** Of the writer; none of a holder of the lock that is only about to be it. */
+function silenceOf(directory: string, holder: ProcessIdentity): number {
+  const control = openControl(directory, "read");
+  const { words, mapping } = control;
+  const { pid, startTicks } = writerOf(control);
+  const isOpen = Atomics.load(words, controlOffset.open / 4) === 1;
+  const isWriter = isOpen && pid === holder.pid && startTicks === holder.startTicks;
+  const silentMs = isWriter ? silenceAt(words, controlOffset.heartbeat / 4) : 0;
   mapping.unmap();
   return silentMs;
 }

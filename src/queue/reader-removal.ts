@@ -7,8 +7,8 @@ import { syncDirectory } from "../memory/mapping.ts";
 import { checkReaderName, readerFileOf, readerLockOf } from "./reader-file.ts";
 
 /**
- * Removes a reader: its position is gone, and retention does not wait for it any more. Whoever reads
- * under its name next is a new one.
+ * Removes a reader: its position is gone, and retention does not wait for it any more. Whoever
+ * reads under its name next is a new one.
  *
  * @throws GaplessError ALREADY_OPEN with the process that reads; CONFIG_INVALID where there is no
  *   such reader

@@ -9,8 +9,9 @@
  * is looked at closely: nothing yet, an end, the first record of another writer, damage.
  */
 import { assert, GaplessError, isGaplessError } from "../errors.ts";
+import { Backwards } from "./backwards.ts";
 import { crc32c, xxHash32 } from "./checksum.ts";
-import { hasNoted, isOfThisBoot, readPosition } from "./control.ts";
+import { hasNoted, isNoted, isOfThisBoot, readPosition } from "./control.ts";
 import { goesOnWith, spotInNext } from "./edge.ts";
 import { Envelope } from "./envelope.ts";
 import { epochOf, newestSpot } from "./finding.ts";
@@ -22,7 +23,7 @@ import {
   recordHeaderBytes,
   recordOffset,
 } from "./layout.ts";
-import { recordWord, sequenceAt, sumOf } from "./record.ts";
+import { Cursor, recordWord, sequenceAt, sumOf } from "./record.ts";
 import { spotBehindDamage } from "./salvage.ts";
 import type { Segment, SegmentMemory } from "./segment.ts";
 import { durableEndOf, nowhere, type QueueFiles, type Spot } from "./spot.ts";
@@ -79,13 +80,16 @@ export class Reading {
   private sums = 0;
   /** Of the record that was peeked at. 0: none was. */
   private peeked = 0;
-  /** Counts whatever else than taking moves the reader. */
+  /** Counts whatever moves the reader but a poll. */
   private moves = 0;
   /** Whether the writer is of this boot: then nothing that was there can be missing. */
   private isSettled = false;
   /** From which sequence on which writer wrote, as far as is needed to commit. */
   private epochs: { readonly from: number; readonly epoch: number }[] = [];
-  private isOpen = true;
+  /** Number of a segment that was seen to have begun. */
+  private begun = 0;
+  private readonly backwards = new Backwards();
+  private hasClosed = false;
 
   constructor(queue: QueueFiles, spot: Spot, options: ReadingOptions) {
     this.queue = queue;
@@ -96,6 +100,10 @@ export class Reading {
     this.words = spot.segment.words;
     this.envelope = new Envelope(this.words);
     this.moveTo(spot);
+  }
+
+  get isOpen(): boolean {
+    return !this.hasClosed;
   }
 
   /** The sequence that is delivered next. */
@@ -158,6 +166,7 @@ export class Reading {
     this.offset += (this.peeked + (recordAlignment - 1)) & -recordAlignment;
     this.sequence++;
     this.peeked = 0;
+    this.moves++;
   }
 
   /** Whether there is nothing to take, and nothing to be told. Stays within the segment. */
@@ -166,18 +175,39 @@ export class Reading {
     if (this.mostOf(1) < 1) return true;
     const found = this.look();
     if (found !== "end") return found === "nothing";
+    if (this.isMissing()) return false;
     const next = spotInNext(this.queue, this.spot, this.isSettled);
-    if (next !== "nothing" && !(next instanceof GaplessError)) next.segment.mapping.unmap();
-    return next === "nothing";
+    if (next === "nothing") return true;
+    if (next instanceof GaplessError) return this.isSettled && !this.isNextDue();
+    // Whatever the writer has noted.
+    this.begun = Math.max(this.begun, next.segment.number);
+    next.segment.mapping.unmap();
+    return false;
   }
 
-  /** Whether a length is there, or an end: quicker than `isEmpty`, for whoever looks all the time. */
+  /** Whether a length or an end is there: quicker than `isEmpty`, for one that never sleeps. */
   get mayHaveMore(): boolean {
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;
-    if (offset >= limit) return this.isNextDue();
-    const length = Atomics.load(this.words, offset >>> 2);
-    return length === endMark ? this.isNextDue() : length !== 0;
+    const length = offset < limit ? Atomics.load(this.words, offset >>> 2) : endMark;
+    return length === endMark ? this.isNextDue() && !this.isEmpty : length !== 0;
+  }
+
+  /**
+   * Goes back by one message, and peeks at it. False where none is left. Where that one is damaged
+   * it stays where it is.
+   */
+  stepBack(): boolean {
+    this.mostOf(0);
+    const before = this.backwards.step(this.queue, this.spot);
+    if (before === undefined) return false;
+    const { segment, offset, sequence, epoch } = before;
+    if (new Cursor(segment, offset, sequence, epoch).look(this.verify) !== "record") {
+      if (segment !== this.segment) segment.mapping.unmap();
+      throw segmentDamaged(segment.filePath, offset, `the sum of sequence ${sequence} is wrong`);
+    }
+    this.moveTo(before);
+    return this.peek();
   }
 
   /** Goes to the spot, and gives back the segment that it leaves. */
@@ -242,8 +272,8 @@ export class Reading {
   }
 
   close(): void {
-    if (!this.isOpen) return;
-    this.isOpen = false;
+    if (this.hasClosed) return;
+    this.hasClosed = true;
     this.moveTo({ segment: nowhere(0), offset: 0, sequence: this.sequence, epoch: this.epoch });
   }
 
@@ -257,7 +287,7 @@ export class Reading {
 
   /** How many may be taken. A call of it begins every step. */
   private mostOf(limit: number): number {
-    if (!this.isOpen) throw closed(this.queue);
+    if (this.hasClosed) throw closed(this.queue);
     if (!this.isSettled) this.trust();
     if (!this.isDurableOnly) return limit;
     const durable = this.controlDoubles[controlOffset.durable / 8] ?? 0;
@@ -292,7 +322,7 @@ export class Reading {
       handler(segment, offset + recordHeaderBytes, length - recordHeaderBytes);
       count++;
       // The handler has closed it, sought, or taken the message by itself.
-      if (this.offset !== offset || this.moves !== moves) break;
+      if (this.moves !== moves) break;
       this.offset = offset + ((length + (recordAlignment - 1)) & -recordAlignment);
       this.sequence++;
       low = (low + 1) | 0;
@@ -306,7 +336,9 @@ export class Reading {
     while (true) {
       const found = this.look();
       if (found !== "end") return found;
-      if (this.isSettled && !this.isNextDue()) return "nothing";
+      if (this.isSettled && !this.isNextDue()) {
+        return this.isMissing() ? this.damage("the segment ends before it") : "nothing";
+      }
       const next = spotInNext(this.queue, this.spot, this.isSettled);
       if (next === "nothing" || next instanceof GaplessError) return next;
       this.noteEpoch(next.epoch);
@@ -321,8 +353,7 @@ export class Reading {
     // SYNC record-complete: as in `run`.
     const length = Atomics.load(words, offset >>> 2);
     if (length === endMark) return "end";
-    if (length === 0)
-      return this.hasVanished() ? this.lookAtDamage("no record is there") : "nothing";
+    if (length === 0) return this.isMissing() ? this.lookAtDamage("no record is there") : "nothing";
     const wrong = this.whatIsWrong(length);
     if (wrong !== undefined) return this.lookAtDamage(wrong);
     this.noteEpoch(words[(offset >>> 2) + recordWord.epoch] ?? 0);
@@ -364,27 +395,35 @@ export class Reading {
     // Behind the last record, nothing is lost, and the writer will see to it.
     const position = this.isSettled ? readPosition(queue.control) : undefined;
     if (position !== undefined && position.sequence < this.sequence) return "nothing";
-    return segmentDamaged(segment.filePath, offset, `${reason}, sequence=${this.sequence}`);
+    return this.damage(reason);
   }
 
-  /** Whether nothing is where a record has been. */
-  private hasVanished(): boolean {
-    if (!this.isSettled) return false;
-    if (!hasNoted(this.queue.control, this.sequence)) return false;
+  private damage(reason: string): GaplessError {
+    const { segment, offset, sequence } = this;
+    return segmentDamaged(segment.filePath, offset, `${reason}, sequence=${sequence}`);
+  }
+
+  /** Whether the next record has been there, and nothing or an end is in its place. */
+  private isMissing(): boolean {
+    const { words, offset, limit, sequence } = this;
+    if (!this.isSettled || !hasNoted(this.queue.control, sequence)) return false;
     // SYNC record-complete: it may have come since. The position was stored behind it, so the
     // length has to be loaded behind the position.
     Atomics.exchange(fence, 0, 0);
-    return Atomics.load(this.words, this.offset >>> 2) === 0;
+    const length = offset < limit ? Atomics.load(words, offset >>> 2) : endMark;
+    return length === 0 || (length === endMark && !this.isNextDue());
   }
 
   /** Whether the writer has begun the next segment, or has made this one anew. */
   private isNextDue(): boolean {
     const { segment, offset, sequence } = this;
-    const position = readPosition(this.queue.control);
+    const { control } = this.queue;
     // It is being stored, or the writer was killed while it stored it: a look at the files tells.
-    if (position === undefined || position.segment > segment.number) return true;
-    const isAtStart = offset === segment.recordsStart && position.segment === segment.number;
-    return isAtStart && position.sequence >= sequence;
+    if (!isNoted(control)) return true;
+    const begun = Atomics.load(control.words, controlOffset.segment / 4);
+    if (begun > segment.number || this.begun > segment.number) return true;
+    const isAtStart = offset === segment.recordsStart && begun === segment.number;
+    return isAtStart && hasNoted(control, sequence);
   }
 
   /** Goes on in a segment, and gives back the one that it leaves. */

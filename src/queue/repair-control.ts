@@ -88,8 +88,8 @@ function identityOf(directory: string): bigint {
   if (identity !== undefined) return identity;
   throw new GaplessError(
     "STORAGE_CORRUPT",
-    `${directory} has no segment whose header is whole: nothing says which queue this is. Restore ` +
-      `${controlFileName} from a copy.`,
+    `${directory} has no segment whose header is whole: nothing says which queue this is. ` +
+      `Restore ${controlFileName} from a copy.`,
   );
 }
 
@@ -144,8 +144,8 @@ function needs(
 ): GaplessError {
   return new GaplessError(
     "STORAGE_CORRUPT",
-    `${segmentFileName(number)} in ${directory}: ${reason}, so it is not known where the log ends. ` +
-      `Ask for the repair ${repair} as well.`,
+    `${segmentFileName(number)} in ${directory}: ${reason}, so it is not known where the log ` +
+      `ends. Ask for the repair ${repair} as well.`,
   );
 }
 

@@ -3,7 +3,14 @@
  * ring-model.test.ts.
  */
 import assert from "node:assert/strict";
-import { BACK_PRESSURED, type Bus, type Publisher, type Subscriber } from "gapless/bus";
+import {
+  BACK_PRESSURED,
+  type Bus,
+  type Publisher,
+  type SequenceRange,
+  type Subscriber,
+} from "gapless/bus";
+import { isGaplessError } from "../../src/errors.ts";
 import type { ChannelFile } from "../../src/bus/channel-file.ts";
 import { recordHeaderUnits, unitBytes } from "../../src/bus/layout.ts";
 import {
@@ -24,7 +31,7 @@ interface Entry {
   readonly start: number;
   readonly end: number;
   readonly isSkip: boolean;
-  state: "claimed" | "message" | "nothing";
+  state: "claimed" | "message" | "withdrawn" | "nothing";
 }
 
 interface Writer {
@@ -42,6 +49,11 @@ interface Place {
 
 interface Reader {
   subscriber: Subscriber;
+  /** What it was told of in the poll under way: to be lost, and to have been taken back. */
+  readonly lost: SequenceRange[];
+  readonly withdrawn: SequenceRange[];
+  /** Messages taken and not released. */
+  held: number;
   taken: Place;
   released: Place;
 }
@@ -84,7 +96,7 @@ export class World {
   }
 
   claim(who: number, length: number, fill: number): void {
-    const writer = this.writer(who);
+    const writer = this.unfinished(who);
     const bytes = new Uint8Array(length);
     for (let index = 0; index < length; index++) bytes[index] = (fill + index) & 0xff;
     const offset = writer.publisher.claim(length);
@@ -105,12 +117,12 @@ export class World {
   abort(who: number): void {
     const writer = this.writer(who);
     writer.publisher.abort();
-    this.takeBack(writer);
+    this.takeBack(writer, "withdrawn");
     if (!this.isShared) assert.equal(writer.publisher.sequence, this.sequence);
   }
 
   offer(who: number, length: number, fill: number): void {
-    const writer = this.writer(who);
+    const writer = this.unfinished(who);
     const bytes = new Uint8Array(length).fill(fill);
     const sequence = writer.publisher.offer(bytes);
     const entry = this.placeAs(who, bytes, sequence >= 0);
@@ -122,7 +134,7 @@ export class World {
 
   /** Asks for room without waiting for it. */
   askForRoom(who: number, length: number): void {
-    const writer = this.writer(who);
+    const writer = this.unfinished(who);
     if (writer.claims.length > 0) return;
     const hasRoom = writer.publisher.waitForRoomBlocking(length, 0);
     const isEmpty = this.readers.every(({ released }) => released.position === this.head);
@@ -158,7 +170,12 @@ export class World {
     if (throws) assert.throws(poll, /as asked/);
     else assert.equal(poll(), expected.length);
     assert.equal(seen, expected.length);
+    this.checkTold(reader, place.index);
+    const hasMoved = place.position !== reader.taken.position;
     reader.taken = place;
+    reader.held += expected.length;
+    // What was only passed over is released where nothing is held.
+    if (hasMoved && !throws && reader.held === 0) reader.released = place;
     const isOver = this.writers.every(({ finished }) => finished);
     // Whoever looks around moves the tail over a skipped rest behind it, earlier than it has to be.
     const isBeforeSkip = this.entries[this.visible]?.isSkip === true;
@@ -173,6 +190,7 @@ export class World {
     const reader = this.reader(who);
     reader.subscriber.release();
     reader.released = reader.taken;
+    reader.held = 0;
   }
 
   /** Leaves the end and takes it again, having closed it or having been killed. */
@@ -182,7 +200,7 @@ export class World {
     const [lane] = this.file.lanes;
     if (killed) declareDead(lane, lane.producer(index));
     else writer.publisher.close();
-    this.takeBack(writer);
+    this.takeBack(writer, killed ? "nothing" : "withdrawn");
     this.advance();
     writer.finished = false;
     writer.publisher = this.openBus(this.producers[index] ?? "").publisher(channelName);
@@ -260,7 +278,24 @@ export class World {
     assert.equal(writer.publisher.sequence, entry.sequence);
   }
 
-  private settle(writer: Writer, state: "message" | "nothing"): void {
+  /** No message is told as lost, and nothing as taken back that was not. */
+  private checkTold({ lost, withdrawn }: Reader, end: number): void {
+    const stateOf = (sequence: number): Entry["state"] | undefined =>
+      this.entries.slice(0, end + 1).find((it) => !it.isSkip && it.sequence === sequence)?.state;
+    for (const { from, to } of lost.splice(0)) {
+      assert.equal(stateOf(from), "nothing", `${from} is no loss`);
+      for (let sequence = from; sequence <= to; sequence++) {
+        assert.match(stateOf(sequence) ?? "", /withdrawn|nothing/, `${sequence} is told as lost`);
+      }
+    }
+    for (const { from, to } of withdrawn.splice(0)) {
+      for (let sequence = from; sequence <= to; sequence++) {
+        assert.equal(stateOf(sequence), "withdrawn", `${sequence} was not taken back`);
+      }
+    }
+  }
+
+  private settle(writer: Writer, state: "message" | "withdrawn" | "nothing"): void {
     if (writer.claims.length === 0) return;
     for (const entry of writer.claims.splice(0)) {
       entry.state = entry.isSkip ? "nothing" : state;
@@ -269,10 +304,10 @@ export class World {
     this.advance();
   }
 
-  /** One producer's claims were never there; one of several leaves nothings, with sequences. */
-  private takeBack(writer: Writer): void {
+  /** One producer's claims were never there; one of several leaves something, with sequences. */
+  private takeBack(writer: Writer, state: "withdrawn" | "nothing"): void {
     if (this.isShared) {
-      this.settle(writer, "nothing");
+      this.settle(writer, state);
       return;
     }
     this.entries.length -= writer.claims.splice(0).length;
@@ -316,6 +351,17 @@ export class World {
     return this.writers[who % this.writers.length] ?? assert.fail();
   }
 
+  /** One that has finished writes nothing before it begins anew. */
+  private unfinished(who: number): Writer {
+    const writer = this.writer(who);
+    if (!writer.finished) return writer;
+    const { publisher } = writer;
+    const uses = [() => publisher.claim(0), () => publisher.waitForRoomBlocking(0, 0)];
+    for (const use of uses) assert.throws(use, (error) => isGaplessError(error, "CLOSED"));
+    this.reopenPublisher(who, false);
+    return writer;
+  }
+
   private reader(who: number): Reader {
     return this.readers[who % this.readers.length] ?? assert.fail();
   }
@@ -327,7 +373,11 @@ export class World {
   }
 
   private openReader(name: string, released: Place): Reader {
-    const subscriber = this.openBus(name).subscriber(channelName);
-    return { subscriber, taken: released, released };
+    const [lost, withdrawn]: [SequenceRange[], SequenceRange[]] = [[], []];
+    const subscriber = this.openBus(name).subscriber(channelName, {
+      onLoss: (loss) => lost.push(loss),
+      onWithdrawn: (range) => withdrawn.push(range),
+    });
+    return { subscriber, lost, withdrawn, held: 0, taken: released, released };
   }
 }

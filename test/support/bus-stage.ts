@@ -1,7 +1,14 @@
 /** Ends of one channel in one process, for tests that stop or kill one of them in the middle. */
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
-import { BACK_PRESSURED, type Bus, type Loss, type Publisher, type Subscriber } from "gapless/bus";
+import {
+  BACK_PRESSURED,
+  type Bus,
+  type Loss,
+  type Publisher,
+  type SequenceRange,
+  type Subscriber,
+} from "gapless/bus";
 import type { ChannelFile } from "../../src/bus/channel-file.ts";
 import type { Lane, RingMemory } from "../../src/bus/lane.ts";
 import { claimWord, consumerOffset, failed, producerOffset } from "../../src/bus/layout.ts";
@@ -34,6 +41,7 @@ export class Stage {
   readonly isShared: boolean;
   /** What the newest consumer was told. */
   losses: Loss[] = [];
+  withdrawn: SequenceRange[] = [];
   private readonly pristine: Uint8Array;
   private readonly engine: Bus;
   private readonly router: Bus;
@@ -57,6 +65,7 @@ export class Stage {
   reset(): void {
     this.lane.bytes.set(this.pristine);
     this.losses = [];
+    this.withdrawn = [];
   }
 
   publisher(): Publisher {
@@ -72,7 +81,11 @@ export class Stage {
   subscriber(): Subscriber {
     declareDead(this.lane, this.lane.consumer(0));
     this.losses = [];
-    return this.ledger.subscriber(channelName, { onLoss: (loss) => this.losses.push(loss) });
+    this.withdrawn = [];
+    return this.ledger.subscriber(channelName, {
+      onLoss: (loss) => this.losses.push(loss),
+      onWithdrawn: (range) => this.withdrawn.push(range),
+    });
   }
 
   killPublisher(): void {
@@ -96,12 +109,12 @@ export class Stage {
     return this.word(claimWord.lock) === 0;
   }
 
-  /** Every sequence through `newest` was either taken, once, or told to be lost. */
+  /** Every sequence through `newest` was either taken, once, or told to be lost or taken back. */
   assertAllAccountedFor(numbers: readonly number[], newest: number): void {
-    const told = this.losses.flatMap(({ from, to, messages }) => {
-      assert.equal(messages, to - from + 1);
-      return Array.from({ length: messages }, (_unused, index) => from + index);
-    });
+    for (const { from, to, messages } of this.losses) assert.equal(messages, to - from + 1);
+    const told = [...this.losses, ...this.withdrawn].flatMap(({ from, to }) =>
+      Array.from({ length: to - from + 1 }, (_unused, index) => from + index),
+    );
     const all = [...numbers, ...told].sort((left, right) => left - right);
     assert.deepEqual(
       all,

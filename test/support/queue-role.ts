@@ -1,5 +1,9 @@
 /** A process that does one thing with a queue, as queue-children.ts tells it to. */
+import readline from "node:readline";
+import { cleanupSegments } from "../../src/queue/cleanup.ts";
 import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { startRetention } from "../../src/queue/retain.ts";
+import type { RetentionPolicy } from "../../src/queue/retention.ts";
 import { payloadOf } from "./queue-records.ts";
 
 /** What a publisher is to do: say each sequence once it was appended. */
@@ -8,6 +12,16 @@ export interface PublishTask {
   readonly options: PublisherOptions;
   readonly count: number;
   readonly size: number;
+}
+
+export interface HoldTask {
+  readonly directory: string;
+  readonly options: PublisherOptions;
+}
+
+export interface CleanTask {
+  readonly directory: string;
+  readonly policy: RetentionPolicy;
 }
 
 const [role = "", task = "{}"] = process.argv.slice(2);
@@ -24,6 +38,30 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
     }
     await publisher.close();
     say("closed");
+  },
+
+  /** Has a queue open, appends as it is told `append N`, closes at `close`, and goes on living. */
+  async hold({ directory, options }: HoldTask): Promise<void> {
+    const publisher = openPublisher(directory, options);
+    say(publisher.epoch);
+    for await (const line of readline.createInterface(process.stdin)) {
+      const [command, count = "0"] = line.split(" ");
+      for (let number = Number(count); number > 0; number--) {
+        publisher.append(1, payloadOf(publisher.lastSequence + 1, 100));
+      }
+      if (command === "close") await publisher.close();
+      say(command ?? "");
+    }
+  },
+
+  async clean({ directory, policy }: CleanTask): Promise<void> {
+    say(JSON.stringify(cleanupSegments(directory, policy)));
+  },
+
+  /** Leaves a retention running, and comes to its end. */
+  async retain({ directory, policy }: CleanTask): Promise<void> {
+    startRetention(directory, policy);
+    await new Promise((resolve) => setTimeout(resolve, 50));
   },
 };
 

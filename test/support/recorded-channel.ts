@@ -23,7 +23,7 @@ export function openRecorded(
   const channels: ChannelTable = {
     orders: {
       type: "SPMC",
-      producer: "engine",
+      producers: ["engine"],
       consumers: ["ledger"],
       buffer_size: "16KB",
       message_size_max: 512,

@@ -37,6 +37,8 @@ export interface Producing {
   /** So many are published at once. */
   readonly batch: number;
   readonly waits: "asleep" | "napping";
+  /** Before each of them it claims one that it takes back. */
+  readonly wavers?: boolean;
   /** Whether it says in the end that nothing will follow. */
   readonly finishes?: boolean;
 }
@@ -45,13 +47,14 @@ export interface Producing {
 export function* produce(
   ledger: Ledger,
   publisher: Offering,
-  { id, sizes, batch, waits, finishes }: Producing,
+  { id, sizes, batch, waits, wavers, finishes }: Producing,
 ): Steps<void> {
   for (let index = 0; index < sizes.length; index += batch) {
     const part = sizes.slice(index, index + batch);
     const messages = part.map((bytes, place) => bodyOf(id + index + place, bytes));
     const sent = messages.map((_body, place) => ledger.begin(id + index + place));
     try {
+      if (wavers === true) yield* waver(ledger, publisher, part[0] ?? 0);
       yield* offer(publisher, messages, sent, waits);
     } catch (error) {
       if (!isGaplessError(error) || error.code !== "FENCED") throw error;
@@ -60,6 +63,14 @@ export function* produce(
     }
   }
   if (finishes === true) yield* publisher.finish();
+}
+
+function* waver(ledger: Ledger, publisher: Offering, bytes: number): Steps<void> {
+  if ((yield* publisher.claim(bytes)) < 0) return;
+  const { sequence } = publisher;
+  ledger.withdraw(sequence, false);
+  yield* publisher.abort();
+  ledger.withdraw(sequence, true);
 }
 
 function* offer(
@@ -119,6 +130,8 @@ export function* consume(
       if (!isWhole) throw new Error(`torn: sequence ${sequence} to ${taken.consumer}`);
       taken.messages.push({ id, sequence });
     }
+    taken.losses.push(...taken.pending.losses.splice(0));
+    taken.withdrawn.push(...taken.pending.withdrawn.splice(0));
   };
   while (true) {
     const batch: { id: number; sequence: number; isWhole: boolean }[] = [];
@@ -131,6 +144,7 @@ export function* consume(
       count = yield* subscriber.poll(handler, limit);
     } catch (error) {
       if (!isGaplessError(error) || error.code !== "MESSAGES_LOST") throw error;
+      settle([]);
       continue;
     }
     settle(batch);

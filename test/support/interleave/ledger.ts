@@ -5,7 +5,8 @@
  *   lost         a committed message that a consumer neither got nor was told of
  *   duplicated   one that comes twice, or two with one sequence
  *   reordered    one that comes before an older one, or in another order than elsewhere
- *   invented     one that was never offered, or was taken back
+ *   invented     one that was never offered, or was taken back; or one that is told to have been
+ *                taken back and was not
  *   stuck        a party that never finishes, with nobody left who could make it
  */
 export interface Sent {
@@ -26,6 +27,10 @@ export interface Taken {
   readonly consumer: string;
   readonly messages: { readonly id: number; readonly sequence: number }[];
   readonly losses: Range[];
+  /** What it was told to have been taken back. */
+  readonly withdrawn: Range[];
+  /** What it was told in the poll under way: who is killed in it has not heard it. */
+  readonly pending: { readonly losses: Range[]; readonly withdrawn: Range[] };
   /** Newest sequence that its forebears have got: what comes next may come again, not later. */
   readonly newestBefore: number;
 }
@@ -41,6 +46,8 @@ export interface Allowance {
 export class Ledger {
   readonly sent = new Map<number, Sent>();
   readonly taken: Taken[] = [];
+  /** Sequences whose producers take them back, and whether they have by now. */
+  private readonly withdrawn = new Map<number, boolean>();
   private readonly newestBefore: number;
 
   /** @param newestBefore Newest sequence that every consumer has taken before the run. */
@@ -57,9 +64,15 @@ export class Ledger {
   follow(consumer: string): Taken {
     const before = this.taken.findLast((one) => one.consumer === consumer);
     const newestBefore = before === undefined ? this.newestBefore : reached(before);
-    const taken: Taken = { consumer, messages: [], losses: [], newestBefore };
+    const pending = { losses: [], withdrawn: [] };
+    const told = { messages: [], losses: [], withdrawn: [], pending };
+    const taken: Taken = { consumer, ...told, newestBefore };
     this.taken.push(taken);
     return taken;
+  }
+
+  withdraw(sequence: number, isDone: boolean): void {
+    this.withdrawn.set(sequence, isDone);
   }
 
   /** What is known of the messages sent. */
@@ -68,6 +81,7 @@ export class Ledger {
       fold(id);
       fold(isRefused ? -1 : sequence);
     }
+    for (const [sequence, isDone] of this.withdrawn) fold(isDone ? sequence : -sequence);
   }
 
   verdict(allowance: Allowance, isAlive: (taken: Taken) => boolean): string | undefined {
@@ -114,6 +128,7 @@ export class Ledger {
     const row = [
       ...taken.messages.map(({ sequence }) => ({ from: sequence, to: sequence })),
       ...taken.losses,
+      ...taken.withdrawn,
     ].toSorted((one, other) => one.from - other.from);
     let next = taken.newestBefore + 1;
     if (taken !== first) next = Math.min(next, row[0]?.from ?? next);
@@ -121,9 +136,16 @@ export class Ledger {
       if (from !== next) return `${from < next ? "duplicated" : "lost"}: ${from}, not ${next}`;
       next = to + 1;
     }
+    for (const { from, to } of taken.withdrawn) {
+      for (let sequence = from; sequence <= to; sequence++) {
+        if (!this.withdrawn.has(sequence)) return `invented: ${sequence} was taken back`;
+      }
+    }
     if (allowance.overwriting) return undefined;
     for (const { from, to } of taken.losses) {
       if (!allowance.death) return `lost: ${from} to ${to}`;
+      // Behind a loss it is not told apart.
+      if (this.withdrawn.get(from) === true) return `lost: ${from}, which was taken back`;
       for (const { id, sequence } of this.sent.values()) {
         if (sequence >= from && sequence <= to) return `lost: ${id}, sequence ${sequence}`;
       }
@@ -133,6 +155,7 @@ export class Ledger {
 }
 
 /** Newest sequence that a consumer has got or been told of. */
-function reached({ messages, losses, newestBefore }: Taken): number {
-  return Math.max(newestBefore, messages.at(-1)?.sequence ?? 0, losses.at(-1)?.to ?? 0);
+function reached({ messages, losses, withdrawn, newestBefore }: Taken): number {
+  const told = [...losses, ...withdrawn].map(({ to }) => to);
+  return Math.max(newestBefore, messages.at(-1)?.sequence ?? 0, ...told);
 }

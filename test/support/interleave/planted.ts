@@ -236,6 +236,54 @@ export const plantedBugs: readonly PlantedBug[] = [
     outcome: /duplicated|damaged|reordered/,
   },
   {
+    name: "what was taken back looks like what the dead have left",
+    edits: [
+      {
+        file: "shared-claims.ts",
+        from: "this.settle(withdrawnMark);",
+        to: "this.settle(record.hidden);",
+      },
+    ],
+    scene: "wavering",
+    outcome: /^lost/,
+  },
+  {
+    name: "what the dead have left looks like what was taken back",
+    edits: [
+      {
+        file: "settling.ts",
+        from: "const settled = record.hidden |",
+        to: "const settled = record.hidden | record.withdrawn |",
+      },
+    ],
+    scene: "waveringDeath",
+    outcome: /^invented/,
+  },
+  {
+    name: "what was taken back covers what the dead have left before it",
+    edits: [
+      {
+        file: "reader.ts",
+        from: "if (sequence === next) this.withdrawnThrough = sequence;",
+        to: "if (sequence >= next) this.withdrawnThrough = sequence;",
+      },
+    ],
+    scene: "waveringDeath",
+    outcome: /^invented/,
+  },
+  {
+    name: "a consumer does not say what it has seen taken back",
+    edits: [
+      {
+        file: "reader.ts",
+        from: "[(base + consumerOffset.withdrawnThrough) >>> 1] = this.withdrawnThrough;\n",
+        to: "[(base + consumerOffset.withdrawnThrough) >>> 1] = 0;\n",
+      },
+    ],
+    scene: "waveringHeir",
+    outcome: /^lost/,
+  },
+  {
     name: "claims of the dead are never settled",
     edits: [
       {

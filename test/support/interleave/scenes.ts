@@ -6,7 +6,7 @@
  */
 import type { Channel } from "../../../src/bus/config.ts";
 import { bodyOf, consume, produce, type Consuming, type Producing } from "./cast.ts";
-import { Ledger, type Taken } from "./ledger.ts";
+import { Ledger, type Range, type Taken } from "./ledger.ts";
 import type { Play } from "./scheduler.ts";
 import { Party, Stage, type Offering, type Steps, type Taking } from "./stage.ts";
 import type { SourceEdit } from "./transform.ts";
@@ -157,11 +157,15 @@ export class Theatre {
 
   private subscribe(role: ConsumerRole, taken: Taken): Steps<Taking> {
     const onLoss = (loss: { from: number; to: number }): void => {
-      taken.losses.push({ from: loss.from, to: loss.to });
+      taken.pending.losses.push({ from: loss.from, to: loss.to });
+    };
+    const onWithdrawn = (range: Range): void => {
+      taken.pending.withdrawn.push(range);
     };
     return new this.stage.ring.Subscriber().$open([this.stage.lane], role.consumer, {
       topics: [],
       onLoss,
+      onWithdrawn,
       strategy: "park",
       spinMicros: 0,
     });

@@ -9,6 +9,7 @@ import * as envelope from "../../../src/bus/envelope.ts";
 import { Lane, laneBytesOf } from "../../../src/bus/lane.ts";
 import * as latency from "../../../src/bus/latency.ts";
 import * as layout from "../../../src/bus/layout.ts";
+import * as misuse from "../../../src/bus/misuse.ts";
 import * as topics from "../../../src/bus/topics.ts";
 import * as errors from "../../../src/errors.ts";
 import { Digest, WatchedMemory } from "./memory.ts";
@@ -203,6 +204,7 @@ export class Stage {
       "./channel-file.ts": channelFile,
       "./backpressure.ts": backpressure,
       "./latency.ts": latency,
+      "./misuse.ts": misuse,
       "./topics.ts": topics,
       "./envelope.ts": envelope,
       "../clock.ts": { bootMs: () => 0, bootNs: () => 0 },

@@ -1,7 +1,7 @@
 /** A stream that has ended is well, whoever has left it and however many lanes it has. */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { judgeHealth, openInspector, type BusSnapshot } from "gapless/bus";
+import { isGaplessError, judgeHealth, openInspector, type BusSnapshot } from "gapless/bus";
 import {
   channelName,
   declareDead,
@@ -82,3 +82,62 @@ test("what a backup ended has ended, whatever its dead predecessor never said", 
   }
   file.unmap();
 });
+
+for (const producers of [["engine"], ["engine", "router"]]) {
+  const who = producers.length === 1 ? "a lone producer" : "one of two producers";
+
+  test(`${who} that has finished publishes nothing, and says why`, async (t) => {
+    const directory = makeDirectory(t);
+    using engine = openAs(directory, "engine", { producers });
+    using ledger = openAs(directory, "ledger", { producers });
+    const publisher = engine.publisher(channelName);
+    const subscriber = ledger.subscriber(channelName);
+    publisher.offer(message);
+    publisher.finish();
+    publisher.finish();
+    const isRefused = (error: unknown): boolean =>
+      isGaplessError(error, "CLOSED") && error.message.includes("said by finish() that nothing");
+    const uses: (() => unknown)[] = [
+      () => publisher.claim(8),
+      () => publisher.claim(8, publisher.topic("eu")),
+      () => publisher.offer(message),
+      () => publisher.offerMany([message]),
+      () => publisher.waitForRoomBlocking(8, 1000),
+    ];
+    for (const use of uses) assert.throws(use, isRefused, String(use));
+    await assert.rejects(publisher.send(message), isRefused);
+    await assert.rejects(publisher.waitForRoom(8), isRefused);
+    publisher.commit();
+    publisher.abort();
+    assert.deepEqual(publisher.last(), message);
+    assert.equal(
+      subscriber.poll(() => undefined, 10),
+      1,
+    );
+    const [lane] = engine.inspect().channels[0]?.lanes ?? [];
+    assert.deepEqual([lane?.sequence, lane?.producers[0]?.errors], [1, 0]);
+    publisher.close();
+    assert.equal(engine.publisher(channelName).offer(message), 2);
+  });
+
+  test(`${who} with a claim open is told of its mistake, and can still settle the claim`, (t) => {
+    const directory = makeDirectory(t);
+    using engine = openAs(directory, "engine", { producers });
+    using ledger = openAs(directory, "ledger", { producers });
+    const publisher = engine.publisher(channelName);
+    const subscriber = ledger.subscriber(channelName);
+    for (const settle of ["commit", "abort"] as const) {
+      publisher.claim(8);
+      for (const use of [() => publisher.finish(), () => publisher.last()]) {
+        assert.throws(use, (error) => isGaplessError(error, "CLAIM_OPEN"), String(use));
+      }
+      publisher[settle]();
+    }
+    publisher.finish();
+    assert.equal(
+      subscriber.poll(() => undefined, 10),
+      1,
+    );
+    assert.equal(subscriber.ended, producers.length === 1);
+  });
+}

@@ -6,8 +6,8 @@ import { sleepWord, tailWord } from "../../../src/bus/layout.ts";
 import { forEachStop, observe } from "../../support/bus-atomics.ts";
 import { kinds, publish, sizeMax, Stage, take } from "../../support/bus-stage.ts";
 
-/** Enough to fall asleep at all. */
-const napMs = 3;
+/** Enough to fall asleep at all, on a machine that is busy. */
+const napMs = 20;
 
 /** What may come while a consumer sleeps. */
 const news: [what: string, tell: (publisher: Publisher) => void][] = [

@@ -44,11 +44,12 @@ test("an option that an end does not know, or cannot use, is refused before anyt
   using engine = openAs(directory, "engine");
   using ledger = openAs(directory, "ledger");
   const ofSubscriber: [options: unknown, expected: string][] = [
-    [{ onLos: () => undefined }, "unknown onLos, expected topics, onLoss, wait, spinMicros"],
+    [{ onLos: () => undefined }, "unknown onLos, expected topics, onLoss, onWithdrawn, wait"],
     [{ wait: "spin" }, 'wait: expected "park", "spin-then-park" or "busy-spin"'],
     [{ topics: "spot." }, "topics: expected a list of texts"],
     [{ topics: [5] }, "topics.0: expected a list of texts"],
     [{ onLoss: true }, "onLoss: expected a function"],
+    [{ onWithdrawn: 1 }, "onWithdrawn: expected a function"],
     [{ spinMicros: "50" }, "spinMicros: expected a number of microseconds"],
     [{ spinMicros: -1 }, "spinMicros: expected a number of microseconds"],
   ];

@@ -1,7 +1,9 @@
 /* A consumer and a producer of a channel, written from spec/ring.md alone.
  *
- *   peer consume FILE K SIZE_MAX        takes messages until the end, and prints how many
+ *   peer consume FILE K SIZE_MAX        takes messages until the end, and prints how many, the
+ *                                       newest sequence, and how many are missing
  *   peer produce FILE K LAST SIZE_MAX   goes on after its newest message, through number LAST
+ *   peer waver FILE K LAST SIZE_MAX     the same; before each message it takes a claim back
  *   peer abandon FILE K SIZE_MAX        claims one message, and stays until it is killed
  *
  * K is the number of the end. Each producer numbers its messages from 1; size and bytes follow from
@@ -22,11 +24,12 @@
 #include <unistd.h>
 
 enum { FAILED = 1, JOINING = 2, STATE_STEP = 4, STAMPED = 256, EXTENSION_MAX = 136 };
+enum { WITHDRAWN = 1 << 29, UNITS = 0x1fffffff };
 enum { TAIL = 128, ANCHOR = 132, LOCK = 256, CLAIMED = 260, CLAIMING = 264, LIMIT = 268 };
 enum { QUARANTINE_UNITS = 276, SEQUENCE = 288, SEQUENCE_BEFORE = 296, FLOOR = 384 };
 enum { CONSUMERS = 512, PRODUCERS = 640, LOSSES = 768 };
 enum { OWNER = 0, HEARTBEAT = 16, FINISHED = 20, NEWEST = 24 };
-enum { POSITION = 20, STATE = 24, READER_SEQUENCE = 128 };
+enum { POSITION = 20, STATE = 24, READER_SEQUENCE = 128, WITHDRAWN_THROUGH = 184 };
 /* The upper two bits of a descriptor. */
 enum { MESSAGE = 0, EXTENDED = 1, SKIPPED = 2, OPEN = 3 };
 enum { ABANDONED = 4 };
@@ -57,7 +60,7 @@ static _Atomic uint32_t *descriptor_at(uint32_t position) {
 static uint32_t rest_of_ring(uint32_t position) { return capacity - (position & (capacity - 1)); }
 static uint32_t units_of(uint32_t body) { return 2 + (body + 7) / 8; }
 static uint32_t units_of_record(uint32_t descriptor) {
-  return descriptor >> 30 == SKIPPED ? descriptor & 0x3fffffff : units_of(descriptor & 0xffffff);
+  return descriptor >> 30 == SKIPPED ? descriptor & UNITS : units_of(descriptor & 0xffffff);
 }
 static uint32_t producer_of(uint32_t descriptor) { return descriptor >> 24 & 63; }
 static uint32_t producer_block(uint32_t number) { return 8192 + 1536 * number; }
@@ -99,7 +102,7 @@ static void attach(const char *path) {
   if (file < 0 || fstat(file, &status) || status.st_size < 8192) fail("no channel file");
   base = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (base == MAP_FAILED) fail("cannot map");
-  if (memcmp(base, "GAPLRING", 8) || *cell(8) != 2) fail("not a channel");
+  if (memcmp(base, "GAPLRING", 8) || *cell(8) != 3) fail("not a channel");
   if (*cell(12) != crc32(base + 16, 112)) fail("checksum");
   if (*cell(16) < 12 || *cell(16) > 33) fail("size of the ring");
   if (*cell(52) != 1 || *cell(56) != 0) fail("several lanes");
@@ -285,7 +288,8 @@ static void consume(uint32_t self) {
     taken = load(block + POSITION);
   else
     taken = rejoin(block);
-  double sequence = *number_at(block + READER_SEQUENCE);
+  double sequence = *number_at(block + READER_SEQUENCE), missing = 0;
+  double withdrawn = *number_at(block + WITHDRAWN_THROUGH);
   while (!has_ended(taken)) {
     uint32_t end = load(TAIL);
     if (end - taken > capacity) fail("the tail is too far away");
@@ -293,11 +297,15 @@ static void consume(uint32_t self) {
       uint8_t *record = place(taken);
       uint32_t descriptor = *(uint32_t *)record, units = units_of_record(descriptor);
       if (descriptor >> 30 == OPEN || units == 0 || units > end - taken) fail("a damaged record");
-      if (descriptor >> 30 != SKIPPED) {
+      double found = *(double *)(record + 8), known = withdrawn > sequence ? withdrawn : sequence;
+      if (descriptor >> 30 == SKIPPED) {
+        if (descriptor & WITHDRAWN && found == known + 1) withdrawn = found;
+      } else {
         if (units > rest_of_ring(taken)) fail("a record around the end");
         if ((descriptor & 0xffffff) > message_max + EXTENSION_MAX) fail("a body too long");
-        if (*(double *)(record + 8) <= sequence) fail("a sequence twice");
-        sequence = *(double *)(record + 8);
+        if (found <= known) fail("a sequence twice");
+        missing += found - known - 1;
+        sequence = found;
         check(record, descriptor, numbers);
         count++;
       }
@@ -305,6 +313,7 @@ static void consume(uint32_t self) {
     }
     if (load(block + STATE) & FAILED) fail("too slow");
     *number_at(block + READER_SEQUENCE) = sequence;
+    *number_at(block + WITHDRAWN_THROUGH) = withdrawn;
     beat(block);
     store(block + POSITION, taken);
     wake(PRODUCERS);
@@ -314,7 +323,7 @@ static void consume(uint32_t self) {
     if (load(TAIL) == taken && !has_ended(taken)) nap(CONSUMERS, seen, 100);
   }
   store(block + OWNER, 0);
-  printf("%u %.0f\n", count, sequence);
+  printf("%u %.0f %.0f\n", count, sequence, missing);
 }
 
 /* A producer's own; `head` and `tail` only of one that is alone. */
@@ -404,6 +413,14 @@ static void commit(uint32_t start, uint32_t body) {
   beat(own);
 }
 
+static void withdraw(uint32_t start, uint32_t body) {
+  if (producers == 1) fail("it cannot take back what it has not said to anybody");
+  uint32_t open = (uint32_t)OPEN << 30 | self << 24 | body;
+  uint32_t withdrawn = (uint32_t)SKIPPED << 30 | WITHDRAWN | units_of(body);
+  if (!cas(descriptor_at(start), open, withdrawn)) fail("fenced");
+  if (advance()) wake(CONSUMERS);
+}
+
 static int has_room(uint32_t units) {
   uint32_t from = producers == 1 ? head : load(CLAIMED);
   return from - slowest(from, from, 1) + 2 * units <= capacity;
@@ -479,9 +496,11 @@ static uint32_t claim_waiting(uint32_t length) {
   return start;
 }
 
-static void produce(uint32_t producer, uint32_t last) {
+static void produce(uint32_t producer, uint32_t last, int wavers) {
   for (uint32_t number = open_producer(producer) + 1; number <= last; number++) {
-    uint32_t length = size_of(number), start = claim_waiting(length);
+    uint32_t length = size_of(number);
+    if (wavers) withdraw(claim_waiting(length), length);
+    uint32_t start = claim_waiting(length);
     uint8_t *message = place(start) + 16;
     *(double *)message = number;
     for (uint32_t index = 8; index < length; index++)
@@ -500,7 +519,8 @@ int main(int count, char **words) {
   size_max = (uint32_t)atoi(words[count - 1]);
   uint32_t end = (uint32_t)atoi(words[3]);
   if (!strcmp(words[1], "consume")) consume(end);
-  else if (!strcmp(words[1], "produce") && count == 6) produce(end, (uint32_t)atoi(words[4]));
+  else if (!strcmp(words[1], "produce") && count == 6) produce(end, (uint32_t)atoi(words[4]), 0);
+  else if (!strcmp(words[1], "waver") && count == 6) produce(end, (uint32_t)atoi(words[4]), 1);
   else if (!strcmp(words[1], "abandon")) open_producer(end), claim_waiting(8), pause();
   else fail("usage");
   return 0;

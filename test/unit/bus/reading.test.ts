@@ -164,18 +164,6 @@ test("await using closes either end and the bus", async (t) => {
   assert.equal(engine.publisher(channelName).sequence, 1);
 });
 
-test("what one of several producers takes back is skipped, and its sequence is told", (t) => {
-  const shared: Settings = { producers: ["engine", "router"] };
-  const { publisher, subscriber, losses } = open(t, shared);
-  publisher.claim(8);
-  publisher.claim(16);
-  publisher.abort();
-  publisher.offer(Uint8Array.of(3));
-  assert.deepEqual(subscriber.read(), Uint8Array.of(3));
-  assert.equal(subscriber.envelope.sequence, 3);
-  assert.deepEqual(losses, [{ cause: "skipped", party: 0, from: 1, to: 2, messages: 2 }]);
-});
-
 test("what a single producer takes back was never there", (t) => {
   const { publisher, subscriber, losses } = open(t);
   publisher.claim(8);

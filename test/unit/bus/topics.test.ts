@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { Loss } from "gapless/bus";
+import type { Loss, Subscriber } from "gapless/bus";
 import { consumerOffset } from "../../../src/bus/layout.ts";
 import { isGaplessError } from "../../../src/errors.ts";
 import {
@@ -97,6 +97,50 @@ test("messages that nobody wants do not fill the ring", (t) => {
     );
     subscriber.release();
   }
+});
+
+test("a consumer that waits for a topic leaves the room of the others to their producer", async (t) => {
+  const directory = makeDirectory(t);
+  using engine = openAs(directory, "engine");
+  using ledger = openAs(directory, "ledger");
+  const publisher = engine.publisher(channelName);
+  const other = publisher.topic("other");
+  const found: number[] = [];
+  const signal = AbortSignal.timeout(20_000);
+  const reading = (async () => {
+    const wanted = ledger.subscriber(channelName, { topics: ["wanted"] });
+    for await (const batch of wanted.batches(signal))
+      for (const { sequence } of batch) found.push(sequence);
+  })();
+  for (let count = 0; count < 100; count++) {
+    await publisher.send(new Uint8Array(400), { topic: other, signal });
+  }
+  await publisher.send(new Uint8Array(8), { topic: publisher.topic("wanted") });
+  publisher.finish();
+  await reading;
+  assert.deepEqual(found, [101]);
+});
+
+test("what is passed over is released by itself only while nothing is held", (t) => {
+  const directory = makeDirectory(t);
+  using engine = openAs(directory, "engine");
+  using ledger = openAs(directory, "ledger");
+  const publisher = engine.publisher(channelName);
+  const [wanted, other] = ["wanted", "other"].map((name) => publisher.topic(name));
+  const options = { topics: ["wanted"] };
+  const poll = (subscriber: Subscriber): number => subscriber.poll(() => undefined, 10);
+  const first = ledger.subscriber(channelName, options);
+  publisher.offer(new Uint8Array(8), wanted);
+  assert.equal(poll(first), 1);
+  publisher.offer(new Uint8Array(8), other);
+  assert.equal(poll(first), 0);
+  first.close();
+  const second = ledger.subscriber(channelName, options);
+  assert.equal(poll(second), 1);
+  second.release();
+  assert.equal(poll(second), 0);
+  second.close();
+  assert.equal(ledger.subscriber(channelName).lagBytes, 0);
 });
 
 test("a topic of a message of the largest size leaves room for all of it", (t) => {

@@ -23,7 +23,12 @@ test("a recording is read as it was written", () => {
     sequence: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
     sentNs: fc.nat(2 ** 53 - 1),
     topic: fc.string({ maxLength: 100, unit: "grapheme-ascii" }),
-    missingBefore: fc.constantFrom(undefined, "skipped" as const, "overwritten" as const),
+    missingBefore: fc.constantFrom(
+      undefined,
+      "skipped" as const,
+      "overwritten" as const,
+      "withdrawn" as const,
+    ),
     bytes: fc.uint8Array({ maxLength: 300 }),
   });
   fc.assert(

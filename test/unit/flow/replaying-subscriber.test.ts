@@ -289,6 +289,48 @@ test("sequences that were never published are told as skipped, from ring and rec
   assert.deepEqual(losses, [gap, gap]);
 });
 
+test("what a producer took back is missing to nobody, from ring and recording", async (t) => {
+  const producers = ["engine", "router"];
+  using ends = openEnds(makeBusDirectory(t), { type: "MPMC", producers });
+  const { publisher } = ends;
+  const told: string[] = [];
+  const options: ReplayOptions = {
+    onLoss: ({ cause, from, to }) => told.push(`${cause} ${from}-${to}`),
+    onWithdrawn: ({ from, to }) => told.push(`back ${from}-${to}`),
+    // Nothing of this is waited for.
+    recorderTimeoutMs: 60_000,
+  };
+  const takeBack = (count: number): void => {
+    for (let claim = 0; claim < count; claim++) publisher.claim(8);
+    publisher.abort();
+  };
+  /** A consumer that has lost its state. */
+  const live = (last: number): void => {
+    using subscriber = ends.replay(options);
+    assert.deepEqual(numbersOf(takeAll(subscriber)), range(1, last));
+    assert.ok(subscriber.isLive);
+  };
+  takeBack(1);
+  publish(publisher, 1, 3);
+  takeBack(2);
+  publish(publisher, 4, 5);
+  takeBack(1);
+  await record(ends.recorder, 5);
+  // Messages have the sequences 2 to 4, 7 and 8.
+  live(5);
+  assert.deepEqual(told.splice(0), ["back 1-1", "back 5-6"]);
+  // What was before the first of its window it is not told.
+  live(5);
+  assert.deepEqual(told.splice(0), ["back 5-6"]);
+  takeBack(1);
+  publish(publisher, 6, 6);
+  live(6);
+  assert.deepEqual(told.splice(0), ["back 5-6", "back 9-10"]);
+  await record(ends.recorder, 1);
+  live(6);
+  assert.deepEqual(told.splice(0), ["back 5-6", "back 9-10"]);
+});
+
 test("topics are wanted of the recording as of the ring", async (t) => {
   using ends = openEnds(makeBusDirectory(t));
   const { publisher } = ends;
