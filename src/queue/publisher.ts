@@ -20,7 +20,6 @@ import { Durable, type Receipt } from "./durable.ts";
 import {
   controlOffset,
   endMark,
-  indexStrideBytes,
   payloadBytesMaxOf,
   positionSalt,
   recordHeaderBytes,
@@ -39,7 +38,7 @@ import {
   type SegmentMemory,
   type SegmentPlan,
 } from "./segment.ts";
-import { addEntry } from "./sparse-index.ts";
+import { addEntry, nextStride } from "./sparse-index.ts";
 import { obtainSegment, type SegmentSupply } from "./supply.ts";
 
 /** Instead of a sequence: a limit refuses it. Nothing was written; readers have to come on. */
@@ -537,12 +536,6 @@ export class Publisher {
 
 /** A publisher's segment before it has one, and once it is closed. */
 const nothing = {} as Segment;
-
-/** The first offset at or behind which the record behind the one at `offset` gets an entry. */
-function nextStride({ recordsStart }: Segment, offset: number): number {
-  const strides = Math.floor((offset - recordsStart) / indexStrideBytes) + 1;
-  return recordsStart + strides * indexStrideBytes;
-}
 
 function checkType(type: number): void {
   if (type >>> 0 !== type) throw malformed(`type=${type}`, "a whole number from 0 to 2^32 - 1");

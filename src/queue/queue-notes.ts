@@ -71,7 +71,7 @@ function checkReader(
       report({ severity: isSettled ? "damage" : "note", file, what });
     } else if (epoch !== 0 && found !== 0 && found !== epoch) {
       const what =
-        `it has committed sequence=${sequence} of epoch=${epoch}, and the one that is there is of ` +
+        `it has committed sequence=${sequence} of epoch=${epoch}, and the one there is of ` +
         `epoch=${found}: a power loss has taken the other. With start=resume-strict it is told`;
       report({ severity: "note", file, what });
     }

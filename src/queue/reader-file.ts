@@ -104,7 +104,7 @@ export class ReaderFile {
   constructor(directory: string, name: string, identity: bigint, handed?: HandedReaderFile) {
     const filePath = readerFileOf(directory, name);
     this.name = name;
-    this.lockPath = path.join(directory, readersFolder, `${name}.lock`);
+    this.lockPath = readerLockOf(directory, name);
     try {
       if (handed === undefined) fs.mkdirSync(path.dirname(filePath), { recursive: true });
       this.release =
@@ -213,6 +213,11 @@ export function readerFileOf(directory: string, name: string): string {
   return path.join(directory, readersFolder, `${name}${extension}`);
 }
 
+/** Which process reads under that name. */
+export function readerLockOf(directory: string, name: string): string {
+  return path.join(directory, readersFolder, `${name}.lock`);
+}
+
 /** The names of all who read a queue, or have read it. */
 export function listReaders(directory: string): string[] {
   let names: string[];
@@ -267,7 +272,7 @@ export function notePassedOver(
   identity: bigint,
   sequence: number,
 ): void {
-  const filePath = path.join(directory, readersFolder, `${name}${extension}`);
+  const filePath = readerFileOf(directory, name);
   const { mapping, doubles } = openMemory(filePath, identity, "write");
   doubles[readerOffset.passedOver / 8] = sequence;
   mapping.syncBlocking(0, readerBytes);

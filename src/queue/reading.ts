@@ -181,7 +181,7 @@ export class Reading {
     return false;
   }
 
-  /** Whether a length is there, or an end: quicker than `isEmpty`, for whoever looks all the time. */
+  /** Whether a length is there, or an end: quicker than `isEmpty`, for who looks all the time. */
   get mayHaveMore(): boolean {
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;

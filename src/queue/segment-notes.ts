@@ -1,4 +1,4 @@
-/** What the header and the index of a segment say of its records, for whoever does not believe it. */
+/** What the header and the index of a segment say of its records, for who does not believe it. */
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { reasonOf, type QueueFinding } from "./flaw.ts";
@@ -126,7 +126,7 @@ export class IndexCheck {
     }
     if (first === undefined) return;
     const offset = segmentHeaderBytes + first * indexEntryBytes;
-    const what = `${wrong.length} of ${entries.length} entries of the index are wrong: ${listOf(wrong)}`;
+    const what = `${wrong.length} of ${entries.length} index entries are wrong: ${listOf(wrong)}`;
     report({ severity: "flaw", file, offset, what, repair: "index" });
   }
 

@@ -10,7 +10,7 @@ import { isGaplessError } from "../errors.ts";
 import { controlFileName, isOfThisBoot } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { rangeOf, reasonOf, type QueueFinding, type RepairName } from "./flaw.ts";
-import { controlOffset, segmentFileName, segmentOffset } from "./layout.ts";
+import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
 import { observeQueue, type ObservedQueue } from "./observed-queue.ts";
 import { checkNotes } from "./queue-notes.ts";
 import { salvage } from "./salvage.ts";
@@ -85,7 +85,9 @@ export async function verifyQueue(
 
 /** What a name of a segment leads to. */
 type Opened =
-  | { readonly kind: "missing" | "reserved" }
+  | { readonly kind: "missing" }
+  /** Or fenced before anybody began it. */
+  | { readonly kind: "reserved" }
   | { readonly kind: "broken"; readonly reason: string }
   | { readonly kind: "begun"; readonly segment: Segment; readonly beginning: Beginning };
 
@@ -139,14 +141,16 @@ class Verification {
     if (opened.kind === "begun") {
       start = this.enter(opened);
     } else {
-      const isBehindEnd = opened.kind === "reserved" && nextBegun(this.queue, number) === undefined;
-      if (isBehindEnd) {
+      const isEmpty = opened.kind === "reserved";
+      // Made ahead of time, and too late: nobody has ever begun it.
+      if (isEmpty && this.progress.latest === undefined) return number + 1;
+      if (isEmpty && nextBegun(this.queue, number) === undefined) {
         this.endBefore(number);
         return undefined;
       }
       if (this.isTornAway(number)) return undefined;
-      const said = "it says that it has not begun, and records behind it are there";
-      const spot = this.enterBroken(number, "reason" in opened ? opened.reason : said);
+      const reason = isEmpty ? "it has not begun, and one behind it has" : opened.reason;
+      const spot = this.enterBroken(number, reason);
       if (spot === undefined) return number + 1;
       start = spot;
     }
@@ -287,8 +291,10 @@ function open({ directory, control }: ObservedQueue, number: number): Opened {
     segment = openSegment(directory, number, control.identity, "read");
     const beginning = readBeginning(segment);
     if (beginning !== undefined) return { kind: "begun", segment, beginning };
+    const first = segment.words[segment.recordsStart / 4] ?? 0;
     segment.mapping.unmap();
-    return { kind: "reserved" };
+    if (first === 0 || first === endMark) return { kind: "reserved" };
+    return { kind: "broken", reason: "it says that it has not begun, and something is in it" };
   } catch (error) {
     segment?.mapping.unmap();
     if (isGaplessError(error, "DATA_TRIMMED")) return { kind: "missing" };
