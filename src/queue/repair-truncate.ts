@@ -58,7 +58,7 @@ function open(
 
 function truncate(workshop: Workshop, segment: Segment, beginning: Beginning): void {
   const { directory, control, announce } = workshop;
-  const last = endOfWhole(segment, beginning);
+  const last = endOfWhole(workshop, segment, beginning);
   const claims = claimsOf(workshop, segment);
   const isShort = claims.end > last.end || claims.sequence > last.lastSequence;
   if (last.found !== "damage" && !isShort) return;

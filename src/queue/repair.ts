@@ -60,6 +60,8 @@ export interface Workshop extends QueueFiles {
   readonly asked: ReadonlySet<RepairName>;
   /** Whether what is announced is done. */
   readonly isWritten: boolean;
+  /** Whether repairs have been announced that were not done: then not all is known yet. */
+  readonly isPending: boolean;
   /** Says what is to be done next; true where it is to be done indeed. */
   readonly announce: (step: RepairStep) => boolean;
 }
@@ -105,7 +107,8 @@ export function repairQueue(directory: string, options: RepairOptions): RepairRe
     for (const name of repairNames.filter((one) => asked.has(one))) {
       // Each looks anew: the one before may have changed anything.
       using queue = observeQueue(folder);
-      repairsInOrder[name]({ ...queue, asked, isWritten, announce });
+      const isPending = steps.length > 0 && !isWritten;
+      repairsInOrder[name]({ ...queue, asked, isWritten, isPending, announce });
     }
     return { directory: folder, isWritten, steps };
   } catch (error) {
