@@ -68,6 +68,11 @@ export function openControl(directory: string, access: "read" | "write"): Contro
     if ((error as NodeJS.ErrnoException).code === "ENOENT") throw noQueue(directory);
     throw storageFailed(`opening ${filePath}`, error);
   }
+  return controlOf(mapping, filePath);
+}
+
+/** The control file in a mapping of it. @throws GaplessError STORAGE_CORRUPT */
+export function controlOf(mapping: Mapping, filePath: string): Control {
   try {
     const identity = checkHeader(filePath, mapping.buffer, controlMagic);
     return {
