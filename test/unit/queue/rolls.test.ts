@@ -6,6 +6,7 @@ import { recordsStartOf } from "../../../src/queue/layout.ts";
 import { openPublisher, openSubscriber } from "../../../src/queue/queue.ts";
 import { listSegments, reserveSegment } from "../../../src/queue/segment.ts";
 import { makeFastDirectory, payloadOf } from "../../support/queue-records.ts";
+import { startAppender } from "../../support/queue-processes.ts";
 import { startReader } from "../../support/queue-reading.ts";
 
 const segmentBytes = 4096;
@@ -125,4 +126,39 @@ test("two processes, one writing and one reading: nothing is lost, repeated or o
     assert.equal(reader.failed, undefined);
     assert.equal(reader.told.taken, through);
   }
+});
+
+test("a reader in a segment that a fenced writer has begun goes on in the one made in its place", async (t) => {
+  const directory = makeFastDirectory(t);
+  const options = { takeOverAfterMs: 1000, segmentBytes: 16_384, preallocate: false };
+  // It stops where it has rolled, and written nothing there.
+  const stopped = startAppender(t, directory, "SIGSTOP queue.rolled 2");
+  await stopped.until(() => stopped.told.appended > 0);
+  await using reader = openSubscriber(directory, "reader");
+  const number = 2;
+  const given: number[] = [];
+  const poll = (): number => reader.poll(() => given.push(reader.envelope.sequence), 1000);
+  const deadlineMs = performance.now() + 30_000;
+  while (listSegments(directory).length < number || poll() > 0) {
+    assert.ok(performance.now() < deadlineMs);
+    await pause(1);
+  }
+  await pause(1100);
+  poll();
+  const last = given.at(-1) ?? 0;
+  const heir = openPublisher(directory, options);
+  assert.equal(heir.lastSequence, last);
+  await heir.close();
+  stopped.child.kill("SIGKILL");
+  await stopped.ended();
+  assert.equal(poll(), 0);
+  await using next = openPublisher(directory, options);
+  assert.equal(reader.prepareToSleep(), true);
+  for (let count = 1; count <= 500; count++) next.append(1, payloadOf(last + count));
+  assert.ok(listSegments(directory).length > number);
+  while (poll() > 0);
+  assert.deepEqual(
+    given,
+    Array.from({ length: last + 500 }, (_, index) => index + 1),
+  );
 });
