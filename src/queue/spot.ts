@@ -38,6 +38,7 @@ export function nowhere(number: number): Segment {
       address: 0n,
       buffer,
       pageBytes: 0,
+      isMapped: false,
       sync: () => Promise.resolve(),
       syncBlocking: () => undefined,
       unmap: () => undefined,

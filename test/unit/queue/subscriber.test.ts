@@ -125,7 +125,7 @@ test("a handler may commit, seek, take the next message by itself, and close", a
   await reader.close();
 });
 
-test("a view that is kept for too long is empty, and crashes nothing", async (t) => {
+test("a view that is kept for too long finds nothing there, and crashes nothing", async (t) => {
   const { directory, publisher } = prepare(t, 100);
   await using _publisher = publisher;
   const reader = openSubscriber(directory, "ledger");
@@ -135,7 +135,8 @@ test("a view that is kept for too long is empty, and crashes nothing", async (t)
     100,
   );
   await reader.close();
-  assert.ok(kept.every((view) => view.length === 0 && view[0] === undefined));
+  assert.equal(kept.length, 100);
+  assert.ok(kept.every((view) => view.every((byte) => byte === 0)));
 });
 
 test("batches lie in one segment each, so their views are whole until the next step", async (t) => {
