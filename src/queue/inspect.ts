@@ -70,7 +70,7 @@ export interface WriterSnapshot {
   readonly pid: number;
   /** Counts the writers of the queue. */
   readonly epoch: number;
-  /** Since it last wrote something, or had nothing to write; undefined where it is of another boot. */
+  /** Since it last wrote, or had nothing to write; undefined where it is of another boot. */
   readonly silentMs: number | undefined;
 }
 

@@ -13,7 +13,7 @@ import { syncDirectory } from "../memory/mapping.ts";
 
 export const lossesFileName = "losses.jsonl";
 
-/** In place of a reader's name, which this cannot be: the loss is that of all who had not read it. */
+/** In place of a reader's name, which this cannot be: a loss of all who had not read it. */
 export const everyReader = "*";
 
 /**

@@ -474,7 +474,7 @@ export class Publisher {
     return false;
   }
 
-  /** Ends the segment and begins the next. It is there before the end is, so a reader finds it. */
+  /** Ends the segment and begins the next, which is reserved before, and so cannot be lacking. */
   private roll(): void {
     const { segment, end, directory, plan } = this;
     const number = this.number + 1;
@@ -495,6 +495,11 @@ export class Publisher {
     const firstSequence = this.sequence + 1;
     beginSegment(next, { firstSequence, latestNs: this.latestNs, epoch: this.epoch });
     reachedStep("queue.begun");
+    // Who took over meanwhile may be segments ahead, and its position is not to be overwritten.
+    if (!this.isWriter()) {
+      next.mapping.unmap();
+      throw this.fenced();
+    }
     if (segment !== nothing) {
       sealSegment(segment, { lastSequence: this.sequence, latestNs: this.latestNs, end });
       this.durable.retire(segment.number, end);

@@ -24,6 +24,7 @@ export {
   type WriterSnapshot,
   type WriterState,
 } from "./inspect.ts";
+export type { QueueFinding, RepairName, SequenceRange, Severity } from "./flaw.ts";
 export type { DisconnectReason, WriterStatus } from "./liveness.ts";
 export { readLosses, type LossCause, type LossLedger, type QueueLoss } from "./loss-ledger.ts";
 export { openPublisher } from "./open-publisher.ts";
@@ -55,3 +56,6 @@ export type {
   LoggingOptions,
   LogLevel,
 } from "./logging.ts";
+export { removeReader } from "./reader-removal.ts";
+export { repairQueue, type RepairOptions, type RepairReport, type RepairStep } from "./repair.ts";
+export { verifyQueue, type VerifyOptions, type VerifyReport } from "./verify.ts";

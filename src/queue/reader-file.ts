@@ -21,6 +21,8 @@ export const readersFolder = "readers";
 const extension = ".reader";
 const namePattern = /^[A-Za-z0-9._-]{1,64}$/;
 const bootIdBytes = 16;
+/** So many steps cost as much as a look at the clock, or more. */
+const stepsPerBeat = 256;
 /** Whoever looks at what somebody else commits looks so often before it calls that damaged. */
 const looksMax = 100;
 
@@ -79,6 +81,7 @@ export class ReaderFile {
   private readonly slotBytes: readonly [Uint8Array, Uint8Array];
   private readonly release: () => void;
   private newest: Slot | undefined;
+  private stepsToBeat = 0;
   private isOpen = true;
 
   /**
@@ -145,20 +148,29 @@ export class ReaderFile {
     this.memory.mapping.syncBlocking(0, readerBytes);
   }
 
-  /** Notes the newest sequence that was given, and that somebody reads. */
+  /** Notes the newest sequence that was given. */
   noteTaken(sequence: number): void {
     this.doubles[readerOffset.taken / 8] = sequence;
   }
 
-  /** Notes that somebody reads. */
-  beat(): void {
-    beatAt(this.words, readerOffset.heartbeat / 4);
+  /** Told of messages, and of looks that find none: now and then it notes that somebody reads. */
+  noteSteps(count: number): void {
+    this.stepsToBeat -= count;
+    if (this.stepsToBeat > 0) return;
+    this.stepsToBeat = stepsPerBeat;
+    this.beat();
   }
 
-  /** Notes the same for whoever looks after a boot. */
+  /** Notes that somebody reads, also for whoever looks after a boot. */
   noteSeen(): void {
     this.beat();
     this.doubles[readerOffset.seenMs / 8] = Date.now();
+  }
+
+  private beat(): void {
+    // In a loop without a rest no timer does it.
+    renewClock();
+    beatAt(this.words, readerOffset.heartbeat / 4);
   }
 
   /** Lets another one read. Idempotent. */
@@ -178,7 +190,6 @@ export class ReaderFile {
     Buffer.from(this.memory.mapping.buffer, readerOffset.boot, bootIdBytes).write(bootId, "hex");
     // Until it has found where it begins, it may need anything.
     this.noteTaken(0);
-    renewClock();
     this.noteSeen();
   }
 }

@@ -89,7 +89,7 @@ export class Reading {
   /** Number of a segment that was seen to have begun. */
   private begun = 0;
   private readonly backwards = new Backwards();
-  private isOpen = true;
+  private hasClosed = false;
 
   constructor(queue: QueueFiles, spot: Spot, options: ReadingOptions) {
     this.queue = queue;
@@ -100,6 +100,10 @@ export class Reading {
     this.words = spot.segment.words;
     this.envelope = new Envelope(this.words);
     this.moveTo(spot);
+  }
+
+  get isOpen(): boolean {
+    return !this.hasClosed;
   }
 
   /** The sequence that is delivered next. */
@@ -181,7 +185,7 @@ export class Reading {
     return false;
   }
 
-  /** Whether a length is there, or an end: quicker than `isEmpty`, for whoever looks all the time. */
+  /** Whether a length or an end is there: quicker than `isEmpty`, for one that never sleeps. */
   get mayHaveMore(): boolean {
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;
@@ -268,8 +272,8 @@ export class Reading {
   }
 
   close(): void {
-    if (!this.isOpen) return;
-    this.isOpen = false;
+    if (this.hasClosed) return;
+    this.hasClosed = true;
     this.moveTo({ segment: nowhere(0), offset: 0, sequence: this.sequence, epoch: this.epoch });
   }
 
@@ -283,7 +287,7 @@ export class Reading {
 
   /** How many may be taken. A call of it begins every step. */
   private mostOf(limit: number): number {
-    if (!this.isOpen) throw closed(this.queue);
+    if (this.hasClosed) throw closed(this.queue);
     if (!this.isSettled) this.trust();
     if (!this.isDurableOnly) return limit;
     const durable = this.controlDoubles[controlOffset.durable / 8] ?? 0;

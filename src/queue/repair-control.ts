@@ -41,19 +41,26 @@ interface Facts {
 
 /** Where it is damaged, missing, or says what cannot be. */
 export function repairControl(workshop: Workshop): void {
-  const { directory, controlProblem, announce } = workshop;
+  const { directory, controlProblem, announce, isPending } = workshop;
   const identity = controlProblem === undefined ? workshop.control.identity : identityOf(directory);
+  const file = controlFileName;
+  if (isPending) {
+    // What it is to say is known once the others are done.
+    const what = "makes it anew, from what the repairs before it leave";
+    if (controlProblem !== undefined) announce({ repair: "control", file, what });
+    return;
+  }
   const facts = factsOf(workshop);
   const reason = controlProblem === undefined ? whatIsWrong(workshop, facts) : "it is not whole";
   if (reason === undefined) return;
   const { lastSequence } = facts;
   const epoch = facts.epoch + 1;
   const lost = rangeOf(lastSequence + 1, newestKnown(workshop));
-  const exists = fs.existsSync(path.join(directory, controlFileName));
-  const kept = placeAside(directory, controlFileName);
+  const exists = fs.existsSync(path.join(directory, file));
+  const kept = placeAside(directory, file);
   const isTold = announce({
     repair: "control",
-    file: controlFileName,
+    file,
     what:
       `makes it anew: ${exists ? reason : "it is missing"}. The log ends with ` +
       `sequence=${lastSequence}, epoch=${epoch} is above all that is there`,
@@ -65,8 +72,8 @@ export function repairControl(workshop: Workshop): void {
   if (lost !== undefined) {
     recordLoss(directory, { cause: "damaged", reader: everyReader, ...lost, atMs: Date.now() });
   }
-  if (exists) moveAside(directory, controlFileName, kept);
-  const filePath = path.join(directory, controlFileName);
+  if (exists) moveAside(directory, file, kept);
+  const filePath = path.join(directory, file);
   const fill = (buffer: ArrayBuffer): void => {
     const view = new DataView(buffer);
     view.setUint32(controlOffset.epoch, epoch, true);
@@ -81,8 +88,8 @@ function identityOf(directory: string): bigint {
   if (identity !== undefined) return identity;
   throw new GaplessError(
     "STORAGE_CORRUPT",
-    `${directory} has no segment whose header is whole: nothing says which queue this is. Restore ` +
-      `${controlFileName} from a copy.`,
+    `${directory} has no segment whose header is whole: nothing says which queue this is. ` +
+      `Restore ${controlFileName} from a copy.`,
   );
 }
 
@@ -99,17 +106,17 @@ function factsOf(workshop: Workshop): Facts {
     lastNumber = number;
   }
   const behind = broken.find((number) => number > lastNumber);
-  if (behind !== undefined) refuseUnless(workshop, behind, "its header is damaged", "header");
+  if (behind !== undefined) throw needs(workshop, behind, "its header is damaged", "header");
   const begun = openBegunIfWhole(workshop, lastNumber);
   if (begun === undefined) return { lastNumber: 0, lastSequence: 0, end: 0, epoch };
   const { segment, beginning } = begun;
-  const last = endOfWhole(segment, beginning);
+  const last = endOfWhole(workshop, segment, beginning);
   const { lastSequence, end } = last;
   const start = { firstSequence: lastSequence + 1, epoch: last.epoch };
   const isHidden =
     durableEndOf(segment) > end || wholeRecords(workshop, segment, start, end).next().done !== true;
   segment.mapping.unmap();
-  if (isHidden) refuseUnless(workshop, lastNumber, `it is damaged at offset=${end}`, "truncate");
+  if (isHidden) throw needs(workshop, lastNumber, `it is damaged at offset=${end}`, "truncate");
   return { lastNumber, lastSequence, end, epoch: Math.max(epoch, last.epoch) };
 }
 
@@ -129,18 +136,16 @@ function beginningOf(
   }
 }
 
-/** What is only said has not been done before: then another repair that is asked for will do. */
-function refuseUnless(
-  { directory, asked, isWritten }: Workshop,
+function needs(
+  { directory }: Workshop,
   number: number,
   reason: string,
   repair: RepairName,
-): void {
-  if (!isWritten && (asked.has(repair) || asked.has("truncate"))) return;
-  throw new GaplessError(
+): GaplessError {
+  return new GaplessError(
     "STORAGE_CORRUPT",
-    `${segmentFileName(number)} in ${directory}: ${reason}, so it is not known where the log ends. ` +
-      `Ask for the repair ${repair} as well.`,
+    `${segmentFileName(number)} in ${directory}: ${reason}, so it is not known where the log ` +
+      `ends. Ask for the repair ${repair} as well.`,
   );
 }
 

@@ -33,10 +33,10 @@ import {
   type Ending,
   type Segment,
 } from "./segment.ts";
-import { endNear, type SegmentEnd } from "./segment-end.ts";
-import { TimeMax } from "./segment-notes.ts";
+import { endNear, lookThoroughly, type SegmentEnd } from "./segment-end.ts";
+import { TimeMax } from "./time-max.ts";
 import { openBegunIfWhole } from "./spot.ts";
-import { wholeRecords } from "./whole-records.ts";
+import { claimsOf, wholeRecords } from "./whole-records.ts";
 
 const lineBytes = 64;
 const lineNames = ["what it is", "its beginning", "its end", "what is durable"] as const;
@@ -187,6 +187,7 @@ interface Walked {
 }
 
 function walk(workshop: Workshop, segment: Segment, beginning: Beginning, durable: number): Walked {
+  const claims = claimsOf(workshop, segment);
   const latest = new TimeMax(beginning.latestNs);
   const records = wholeRecords(workshop, segment, beginning);
   let hasLanded = durable <= segment.recordsStart;
@@ -198,7 +199,8 @@ function walk(workshop: Workshop, segment: Segment, beginning: Beginning, durabl
     hasLanded ||= offset === durable;
     isClean &&= sequence === next;
     if (done === true) {
-      const found = cursor.look(true);
+      const found = lookThoroughly(workshop, cursor);
+      isClean &&= found === "end" || (found === "nothing" && offset >= claims.end);
       return { end: offset, sequence, found, latestNs: latest.ns, isClean, hasLanded };
     }
     latest.see(segment, offset);

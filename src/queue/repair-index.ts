@@ -2,7 +2,8 @@
 import { recordsStartOf, segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
 import type { Workshop } from "./repair.ts";
 import { listSegments, openSegment, type Beginning, type Segment } from "./segment.ts";
-import { IndexCheck, TimeMax } from "./segment-notes.ts";
+import { IndexCheck } from "./segment-notes.ts";
+import { TimeMax } from "./time-max.ts";
 import { addEntry, nextStride } from "./sparse-index.ts";
 import { openBegunIfWhole } from "./spot.ts";
 import { wholeRecords } from "./whole-records.ts";

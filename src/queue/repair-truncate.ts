@@ -58,7 +58,7 @@ function open(
 
 function truncate(workshop: Workshop, segment: Segment, beginning: Beginning): void {
   const { directory, control, announce } = workshop;
-  const last = endOfWhole(segment, beginning);
+  const last = endOfWhole(workshop, segment, beginning);
   const claims = claimsOf(workshop, segment);
   const isShort = claims.end > last.end || claims.sequence > last.lastSequence;
   if (last.found !== "damage" && !isShort) return;
@@ -73,7 +73,9 @@ function truncate(workshop: Workshop, segment: Segment, beginning: Beginning): v
   const isTold = announce({
     repair: "truncate",
     file,
-    what: `ends the log behind sequence=${last.lastSequence}, at offset=${end}: what is there is no record`,
+    what:
+      `ends the log behind sequence=${last.lastSequence}, at offset=${end}: ` +
+      "what is there is no record",
     ...(lost && { lost }),
     wholeLost: behind.count,
     kept,
@@ -101,7 +103,7 @@ function takeAway(workshop: Workshop, number: number): void {
   if (before === undefined) {
     throw new GaplessError(
       "STORAGE_CORRUPT",
-      `${file} in ${directory} cannot be entered, and no segment is before it: without it, the queue ` +
+      `${file} in ${directory} cannot be entered, and no segment is before it: the queue ` +
         "would begin with sequence=1 again. Mend its header, or move the directory away.",
     );
   }

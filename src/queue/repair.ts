@@ -7,9 +7,9 @@
  *   control    queue.control where it is damaged, missing or says what cannot be, from the segments
  *
  * Each says what it is going to do before it does it, and first keeps what it changes in damaged/.
- * What is lost by it, besides what is lost already, is in the loss ledger, for the reader "*". Where
- * a segment is missing in the middle, or damaged there, nothing is to be made: readers go on behind
- * it with `skip`.
+ * What is lost by it, besides what is lost already, is in the loss ledger, for the reader "*".
+ * Where a segment is missing in the middle, or damaged there, nothing is to be made: readers go on
+ * behind it with `skip`.
  */
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
@@ -60,6 +60,8 @@ export interface Workshop extends QueueFiles {
   readonly asked: ReadonlySet<RepairName>;
   /** Whether what is announced is done. */
   readonly isWritten: boolean;
+  /** Whether repairs have been announced that were not done: then not all is known yet. */
+  readonly isPending: boolean;
   /** Says what is to be done next; true where it is to be done indeed. */
   readonly announce: (step: RepairStep) => boolean;
 }
@@ -105,7 +107,8 @@ export function repairQueue(directory: string, options: RepairOptions): RepairRe
     for (const name of repairNames.filter((one) => asked.has(one))) {
       // Each looks anew: the one before may have changed anything.
       using queue = observeQueue(folder);
-      repairsInOrder[name]({ ...queue, asked, isWritten, announce });
+      const isPending = steps.length > 0 && !isWritten;
+      repairsInOrder[name]({ ...queue, asked, isWritten, isPending, announce });
     }
     return { directory: folder, isWritten, steps };
   } catch (error) {
@@ -133,7 +136,7 @@ function refuseWriter(directory: string): () => void {
 function hasWriter(directory: string, cause?: Error): GaplessError {
   return new GaplessError(
     "WRITER_ALREADY_ACTIVE",
-    `The queue in ${directory} has a writer: close it first. Where this is a copy of a queue that ` +
+    `The queue in ${directory} has a writer: close it first. Where this is a copy of one that ` +
       `has one, remove ${writerLockName} from the copy. ${cause?.message ?? ""}`.trimEnd(),
     { cause },
   );

@@ -1,10 +1,9 @@
 /** The reading end of a queue: any number of them, each at its own pace, in whatever process. */
 import path from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
-import { renewClock, startBeating, stopBeating } from "../memory/heartbeat.ts";
-import { announceSleep, readWakes, sleepBlocking, sleepOn, wake } from "../memory/sleep.ts";
+import { startBeating, stopBeating } from "../memory/heartbeat.ts";
+import { readWakes, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
@@ -26,6 +25,7 @@ import {
   type ResolvedSubscriberOptions,
   type SubscriberOptions,
 } from "./subscriber-options.ts";
+import { sleepIntervalMs, Waiting } from "./waiting.ts";
 
 /** A message, and what goes with it. */
 export interface QueueMessage {
@@ -40,15 +40,8 @@ export interface QueueMessage {
   readonly payload: Uint8Array;
 }
 
-/** A sleeper says so often that it is well, and looks for itself. */
-const sleepIntervalMs = 250;
-/** After so many messages, or polls that find nothing, a reader says that it is there. */
-const stepsPerBeat = 256;
 /** `for await` takes at most so many messages a step. */
 const batchMax = 256;
-
-/** `Atomics.pause` is younger than TypeScript's library. */
-const atomics = Atomics as typeof Atomics & { pause(iterations?: number): void };
 
 /**
  * Opens a queue to read it as `name`, which one at a time can have.
@@ -102,7 +95,7 @@ export class Subscriber implements FanInSource {
   private readonly file: ReaderFile;
   private readonly options: ResolvedSubscriberOptions;
   private readonly reading: Reading;
-  private stepsToBeat = 0;
+  private readonly waiting: Waiting;
   private isOpen = true;
 
   /** Use `openSubscriber`. */
@@ -119,6 +112,7 @@ export class Subscriber implements FanInSource {
     const { start, spot } = this.findStart();
     this.reading = new Reading(queue, spot, options);
     this.envelope = this.reading.envelope;
+    this.waiting = new Waiting(queue.control, this.reading, file, options);
     try {
       const losses = start.losses.map((loss) => this.record(loss));
       // From now on it has a position, whether it ever commits or not.
@@ -196,7 +190,7 @@ export class Subscriber implements FanInSource {
    */
   previous(): QueueMessage | undefined {
     const isThere = this.reading.stepBack();
-    this.file.beat();
+    this.file.noteSteps(1);
     return isThere ? this.copy() : undefined;
   }
 
@@ -302,44 +296,14 @@ export class Subscriber implements FanInSource {
    * free.
    */
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    if (this.spins()) return;
-    if (this.options.wait === "busy-spin") {
-      while (performance.now() < deadline && signal?.aborted !== true && this.isIdle()) {
-        await nextTurn();
-      }
-      return;
-    }
-    const wakeUp = (): void => wake(this.control, readersBed);
-    signal?.addEventListener("abort", wakeUp, { once: true });
-    try {
-      while (this.isOpen && signal?.aborted !== true) {
-        const leftMs = Math.min(deadline - performance.now(), sleepIntervalMs);
-        const wakes = readWakes(this.control, readersBed);
-        if (leftMs <= 0 || !this.mayFallAsleep()) break;
-        await sleepOn(this.control, readersBed, wakes, leftMs);
-      }
-    } finally {
-      signal?.removeEventListener("abort", wakeUp);
-    }
+    return this.waiting.wait(timeoutMs, signal);
   }
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    if (this.spins()) return;
-    if (this.options.wait === "busy-spin") {
-      while (this.isIdle() && performance.now() < deadline) atomics.pause();
-      return;
-    }
-    while (true) {
-      const leftMs = Math.min(deadline - performance.now(), sleepIntervalMs);
-      const wakes = readWakes(this.control, readersBed);
-      if (leftMs <= 0 || !this.mayFallAsleep()) return;
-      sleepBlocking(this.control, readersBed, wakes, leftMs);
-    }
+    this.waiting.block(timeoutMs);
   }
 
   /**
@@ -385,7 +349,7 @@ export class Subscriber implements FanInSource {
   /** As `FanInSource.prepareToSleep`. */
   prepareToSleep(): boolean {
     this.sleep.expected = readWakes(this.control, readersBed);
-    return this.mayFallAsleep();
+    return this.waiting.mayFallAsleep();
   }
 
   /** Lets another one read as this name. A wait under way returns. Idempotent. */
@@ -450,40 +414,7 @@ export class Subscriber implements FanInSource {
     if (!this.isOpen) return;
     const { position } = this.reading;
     if (position !== before) this.file.noteTaken(position - 1);
-    this.stepsToBeat -= Math.max(1, position - before);
-    if (this.stepsToBeat > 0) return;
-    this.stepsToBeat = stepsPerBeat;
-    // In a loop without a rest no timer ever fires.
-    renewClock();
-    this.file.beat();
-  }
-
-  private isIdle(): boolean {
-    if (!this.isOpen) return false;
-    this.noteStep(this.position);
-    return !this.reading.mayHaveMore;
-  }
-
-  /** Looks for a while, where the strategy says so. True where there was something. */
-  private spins(): boolean {
-    if (this.options.wait !== "spin-then-park") return false;
-    const end = performance.now() + this.options.spinMicros / 1000;
-    do {
-      for (let look = 0; look < 32; look++) {
-        if (this.reading.mayHaveMore) return true;
-        atomics.pause(16);
-      }
-    } while (performance.now() < end);
-    return false;
-  }
-
-  /** False where there is a reason not to sleep. */
-  private mayFallAsleep(): boolean {
-    this.file.noteSeen();
-    // SYNC reader-asleep: the flag, then another look; the writer completes a record, then looks
-    // at the flag.
-    announceSleep(this.control, readersBed);
-    return this.reading.isEmpty;
+    this.file.noteSteps(Math.max(1, position - before));
   }
 
   private checkOpen(): void {

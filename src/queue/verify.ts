@@ -15,7 +15,7 @@ import { observeQueue, type ObservedQueue } from "./observed-queue.ts";
 import { checkNotes } from "./queue-notes.ts";
 import { salvage } from "./salvage.ts";
 import { checkSegment, type Check, type CheckStart, type Progress } from "./segment-check.ts";
-import { TimeMax } from "./segment-notes.ts";
+import { TimeMax } from "./time-max.ts";
 import {
   listSegments,
   openSegment,
@@ -113,13 +113,14 @@ class Verification {
     const isSettled = isOfThisBoot(control);
     const position = isSettled ? readPositionSoon(control) : undefined;
     const through = queue.isLive && position !== undefined ? position.sequence : Infinity;
-    this.check = { queue, isSettled, position, through, report };
+    const said = control.doubles[controlOffset.durable / 8] ?? 0;
+    const durable = Number.isSafeInteger(said) && said > 0 ? said : 0;
+    this.check = { queue, isSettled, position, durable, through, report };
   }
 
   *run(): Generator<undefined, void> {
     const { queue, check, progress } = this;
-    const { control, controlProblem } = queue;
-    const durable = control.doubles[controlOffset.durable / 8] ?? 0;
+    const { controlProblem } = queue;
     if (controlProblem !== undefined) {
       const what = reasonOf(controlProblem, queue.directory);
       check.report({ severity: "damage", file: controlFileName, what, repair: "control" });
@@ -130,7 +131,7 @@ class Verification {
       yield;
       number = yield* this.visit(number);
     }
-    checkNotes(queue, check, progress, durable);
+    checkNotes(queue, check, progress);
   }
 
   /** Looks at a segment, and returns the number of the one to go on with. */
@@ -190,8 +191,7 @@ class Verification {
       });
     }
     progress.latest ??= new TimeMax(beginning.latestNs);
-    const epochLeast = Math.max(epoch, progress.epoch);
-    return { segment, firstSequence: sequence, offset, sequence, epoch: epochLeast };
+    return { segment, firstSequence: sequence, offset, sequence, epoch };
   }
 
   private isOdd({ latestNs, epoch }: Beginning): boolean {

@@ -5,6 +5,7 @@ import { recordAlignment } from "./layout.ts";
 import { Cursor } from "./record.ts";
 import { firstWhole } from "./salvage.ts";
 import { readEnding, type Beginning, type Ending, type Segment } from "./segment.ts";
+import { lookThoroughly } from "./segment-end.ts";
 import { durableEndOf, type QueueFiles } from "./spot.ts";
 
 /** How far a segment has to go by all that was noted of it. */
@@ -42,7 +43,7 @@ export function* wholeRecords(
   let cursor = new Cursor(segment, from, firstSequence, epoch);
   const { end } = claimsOf(queue, segment);
   for (;;) {
-    const found = cursor.look(true);
+    const found = lookThoroughly(queue, cursor);
     if (found === "record") {
       yield cursor;
       cursor.advance();

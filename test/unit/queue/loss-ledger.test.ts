@@ -95,7 +95,8 @@ test("readers in several processes record at once, each line whole", async (t) =
     import { recordLoss } from ${JSON.stringify(path.resolve("src/queue/loss-ledger.ts"))};
     const reader = process.argv.at(-1);
     for (let from = 1; from <= ${each}; from++) {
-      recordLoss(${JSON.stringify(directory)}, { cause: "deleted", reader, from, to: from, atMs: 0 });
+      const loss = { cause: "deleted", reader, from, to: from, atMs: 0 };
+      recordLoss(${JSON.stringify(directory)}, loss);
     }`;
   const options = ["--conditions=source", "--input-type=module", "--eval", program];
   const names = ["a", "b", "c"];
