@@ -18,7 +18,7 @@ export function formatQueue(snapshot: QueueSnapshot, before?: QueueSnapshot): st
 }
 
 function formatHead(snapshot: QueueSnapshot, before: QueueSnapshot | undefined): string[] {
-  const { segments, firstSequence, lastSequence, durableSequence, identity } = snapshot;
+  const { segments, firstSequence, lastSequence, identity } = snapshot;
   const seconds = (snapshot.atMs - (before?.atMs ?? 0)) / 1000;
   const begun = segments.filter(({ state }) => state !== "reserved");
   const reserved = segments.length - begun.length;

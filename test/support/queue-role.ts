@@ -2,7 +2,7 @@
 import readline from "node:readline";
 import { cleanupSegments } from "../../src/queue/cleanup.ts";
 import { watchQueues } from "../../src/queue/discovery.ts";
-import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { openPublisher, openSubscriber, type PublisherOptions } from "../../src/queue/queue.ts";
 import { startRetention } from "../../src/queue/retain.ts";
 import type { RetentionPolicy } from "../../src/queue/retention.ts";
 import { payloadOf } from "./queue-records.ts";
@@ -23,6 +23,13 @@ export interface HoldTask {
 export interface CleanTask {
   readonly directory: string;
   readonly policy: RetentionPolicy;
+}
+
+/** What a process is to do that writes and reads, and commits all but the last 5 it takes. */
+export interface LiveTask {
+  readonly directory: string;
+  readonly options: PublisherOptions;
+  readonly reader: string;
 }
 
 const [role = "", task = "{}"] = process.argv.slice(2);
@@ -52,6 +59,22 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
       }
       if (command === "close") await publisher.close();
       say(command ?? "");
+    }
+  },
+
+  /** Appends and reads until it is killed, and is at work at all times. */
+  async live({ directory, options, reader }: LiveTask): Promise<void> {
+    await using publisher = openPublisher(directory, options);
+    await using subscriber = openSubscriber(directory, reader);
+    for (let round = 1; ; round++) {
+      for (let count = 0; count < 50; count++) {
+        publisher.append(round % 3, payloadOf(publisher.lastSequence + 1));
+      }
+      subscriber.poll(() => undefined, 10);
+      subscriber.commitThrough(subscriber.position - 6);
+      if (round % 20 === 0) await publisher.flush();
+      if (round === 20) say("ready");
+      await new Promise((resolve) => setTimeout(resolve, round % 5));
     }
   },
 
