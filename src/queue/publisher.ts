@@ -141,7 +141,7 @@ export class Publisher {
     if (tail?.hasEnded === false) {
       this.enter(tail.segment, tail.beginning.firstSequence, tail.end);
     } else if (tail !== undefined) {
-      this.durable.retire(tail.segment.number, tail.end);
+      this.durable.retire(tail.segment, tail.end);
       tail.segment.mapping.unmap();
     }
     this.beatIfIdle();
@@ -481,7 +481,7 @@ export class Publisher {
     reachedStep("queue.begun");
     if (segment !== nothing) {
       sealSegment(segment, { lastSequence: this.sequence, latestNs: this.latestNs, end });
-      this.durable.retire(segment.number, end);
+      this.durable.retire(segment, end);
       this.supply.giveBack(segment);
     }
     this.number = number;

@@ -180,3 +180,27 @@ test("entries of the index that a power loss left behind the end are taken out, 
     Array.from({ length: count }, (_, index) => (index < kept ? 1 : 2)),
   );
 });
+
+test("G4: what was flushed of a segment without sums is there, also where sums are wished by now", async (t) => {
+  const root = makeFastDirectory(t);
+  const directory = path.join(root, "before");
+  fs.mkdirSync(directory);
+  using recording = await Recording.start(directory);
+  const first = open(directory, "none");
+  first.append(1, payloadOf(1));
+  await first.close();
+  recording.settle();
+  // It goes on in the segment that is there, and then in one of its own.
+  const second = open(directory, "fast");
+  while (!fs.existsSync(path.join(directory, segmentFileName(2)))) second.append(1, payloadOf(2));
+  const { sequence } = await second.flush();
+  const after = path.join(root, "after");
+  materialize(
+    recording.lose(() => 0),
+    after,
+  );
+  await second.close();
+  const recovered = open(after, "fast");
+  assert.equal(recovered.lastSequence, sequence);
+  await recovered.close();
+});
