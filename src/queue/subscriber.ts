@@ -185,8 +185,10 @@ export class Subscriber implements FanInSource {
    * @throws GaplessError STORAGE_CORRUPT
    */
   previous(): QueueMessage | undefined {
+    const before = this.position;
     const isThere = this.reading.stepBack();
-    this.file.beat();
+    // Retention is told what it needs again.
+    this.noteStep(before);
     return isThere ? this.copy() : undefined;
   }
 
