@@ -131,6 +131,8 @@ export class Durable {
     try {
       await this.flush();
     } finally {
+      // One that has nothing to add can be under way still, for somebody who waits for it.
+      await this.commits.idle();
       await this.handle?.file.close();
       this.handle = undefined;
     }
@@ -176,7 +178,10 @@ export class Durable {
     // One that was fenced meanwhile does not take back what the next one has told.
     doubles[controlOffset.durable / 8] = Math.max(told, this.sequence);
     reachedStep("queue.durable");
-    if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
+    // SYNC durable-asleep: a swap, as a load could be done before the store of `durable` is seen; a
+    // reader sets the flag, then looks.
+    const asleep = Atomics.compareExchange(words, readersBed.asleep, 1, 1);
+    if (asleep !== 0) wake(this.control, readersBed);
   }
 
   /** Finds the segments that an earlier writer of this boot has left without a sync. */
