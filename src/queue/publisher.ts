@@ -240,10 +240,14 @@ export class Publisher {
     const first = entries[0];
     if (first === undefined) return this.sequence;
     assert(this.claimed === 0, "records are appended while a claim is open");
+    const { payloadBytesMax } = this;
     let space = 0;
     for (const { type, payload, timestampNs } of entries) {
       checkType(type);
       checkPayload(payload);
+      const { length } = payload;
+      // Before the space, whose 32 bits it does not fit into.
+      if (length > payloadBytesMax) throw tooLarge(this.directory, length, payloadBytesMax);
       if (timestampNs !== undefined) checkTime(timestampNs);
       space += spaceOf(recordHeaderBytes + payload.length);
     }
@@ -432,6 +436,7 @@ export class Publisher {
   /** The way of what has no room in this segment. False where a limit refuses the next one. */
   private makeRoom(length: number): boolean {
     this.checkOpen();
+    assert(this.claimed === 0, "room is made while a claim is open");
     if (!(Number.isSafeInteger(length) && length >= 0 && length <= this.payloadBytesMax)) {
       throw tooLarge(this.directory, length, this.payloadBytesMax);
     }

@@ -233,6 +233,7 @@ export class Subscriber implements FanInSource {
   /** The same, for whoever deals with messages later than it takes them. */
   commitThrough(sequence: number): void {
     this.checkOpen();
+    assert(Number.isSafeInteger(sequence) && sequence >= 0, "a commit of what is no sequence");
     assert(sequence < this.position, "a commit of what was not taken");
     const { reading, file } = this;
     file.noteSeen();
