@@ -11,7 +11,13 @@ import { crc32 } from "node:zlib";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { beatAt, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
-import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
+import {
+  createMappedFile,
+  mapFile,
+  mapFileToRead,
+  syncDirectory,
+  type Mapping,
+} from "../memory/mapping.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
@@ -97,12 +103,14 @@ export class ReaderFile {
       throw storageFailed(`opening ${filePath}`, error);
     }
     try {
-      createMappedFile(
+      const isMade = createMappedFile(
         filePath,
         readerBytes,
         (buffer) => writeHeader(buffer, readerMagic, identity),
         { durable: true },
       );
+      // The folder has to last as well, whoever has made it.
+      if (isMade) syncDirectory(directory);
       this.memory = openMemory(filePath, identity, "write");
       this.newest = newestSlot(filePath, this.memory);
     } catch (error) {
