@@ -441,7 +441,11 @@ export class Publisher {
       throw tooLarge(this.directory, length, this.payloadBytesMax);
     }
     const space = spaceOf(recordHeaderBytes + length);
-    if (!this.hasRoom(space) && !this.waitBlocking(space)) return false;
+    if (!this.hasRoom(space) && !this.waitBlocking(space)) {
+      // Otherwise it would be told to try again for ever.
+      if (!this.isWriter()) throw this.fenced();
+      return false;
+    }
     if (this.end + space > this.capacity) this.roll();
     return true;
   }

@@ -7,7 +7,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { isGaplessError } from "../../../src/errors.ts";
 import { acquireLock } from "../../../src/memory/lock-file.ts";
 import { writerLockName } from "../../../src/queue/open-publisher.ts";
-import { openPublisher } from "../../../src/queue/queue.ts";
+import { BACK_PRESSURED, openPublisher } from "../../../src/queue/queue.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { stepChannelName } from "../../../src/steps.ts";
 import { until } from "../../support/queue-children.ts";
@@ -255,6 +255,19 @@ test("a writer that is killed as it takes over leaves the one before it fenced a
   assert.equal(first.failed, "FENCED");
   await publisher.close();
   assert.equal(checkRecords(directory, begun + 49), begun + 49);
+});
+
+test("a writer that a limit refuses is told when another has taken over", async (t) => {
+  const directory = makeDirectory(t);
+  const options = { segmentBytes: 4096, preallocate: false } as const;
+  const first = openPublisher(directory, { ...options, maxSegments: 2 });
+  while (first.append(1, payloadOf(80)) !== BACK_PRESSURED);
+  // Nothing of this process turns, so its heart does not beat.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
+  const second = openPublisher(directory, { ...options, takeOverAfterMs: 1000 });
+  assert.throws(() => first.append(1, payloadOf(80)), { code: "FENCED" });
+  await first.close();
+  await second.close();
 });
 
 test("a writer that is still opening the queue is not taken for one that has been silent", async (t) => {

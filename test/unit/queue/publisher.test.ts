@@ -178,6 +178,10 @@ test("wrong options are refused with their name and what was expected", (t) => {
     [{ segmentBytes: 4096, maxBytes: 4096 }, /maxBytes=4096.*from 8192/],
     [{ whenFull: "wait" }, /whenFull="wait".*fail or/],
     [{ takeOverAfterMs: 1 }, /takeOverAfterMs=1/],
+    [{ whenFull: null as never }, /whenFull=null/],
+    [{ durability: null as never }, /durability=null/],
+    [{ preallocate: "no" as never }, /preallocate="no"/],
+    [{ onCut: 5 as never }, /onCut="5"/],
   ];
   for (const [options, text] of wrong) {
     refuses(() => openPublisher(directory, options), "CONFIG_INVALID", text);
