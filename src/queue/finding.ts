@@ -73,6 +73,7 @@ function oldestSpotFor(queue: QueueFiles, sequence: number): Spot {
 
 /** In front of the first record left whose time is not before; at the end if there is none. */
 export function spotOfTime(queue: QueueFiles, timestampNs: bigint): Spot {
+  const isSettled = isOfThisBoot(queue.control);
   const number = lastSegment(queue, ({ latestNs }) => latestNs < timestampNs);
   const begun = number === undefined ? undefined : openBegunIfWhole(queue, number);
   let start: Spot;
@@ -83,10 +84,16 @@ export function spotOfTime(queue: QueueFiles, timestampNs: bigint): Spot {
     const { offset, sequence } = placeBeforeTime(segment, beginning, timestampNs);
     start = { segment, offset, sequence, epoch: beginning.epoch };
   }
-  return walkWhile(queue, start, ({ segment, offset }) => {
+  const spot = walkWhile(queue, start, ({ segment, offset }) => {
     const timeNs = segment.view.getBigUint64(offset + recordOffset.timestamp, true);
     return timeNs < timestampNs;
   });
+  if (isSettled) return spot;
+  // After a power loss, what is behind the end of the log is going to be cut off.
+  const newest = newestSpot(queue);
+  const [kept, other] = spot.sequence < newest.sequence ? [spot, newest] : [newest, spot];
+  other.segment.mapping.unmap();
+  return kept;
 }
 
 /** In front of the first record whose writer came after that of `epoch`; at the end if none. */

@@ -192,8 +192,10 @@ export class Subscriber implements FanInSource {
    * @throws GaplessError STORAGE_CORRUPT
    */
   previous(): QueueMessage | undefined {
+    const before = this.position;
     const isThere = this.reading.stepBack();
-    this.file.noteSteps(1);
+    // Retention is told what it needs again.
+    this.noteStep(before);
     return isThere ? this.copy() : undefined;
   }
 
@@ -238,6 +240,7 @@ export class Subscriber implements FanInSource {
   /** The same, for whoever deals with messages later than it takes them. */
   commitThrough(sequence: number): void {
     this.checkOpen();
+    assert(Number.isSafeInteger(sequence) && sequence >= 0, "a commit of what is no sequence");
     assert(sequence < this.position, "a commit of what was not taken");
     const { reading, file } = this;
     file.noteSeen();
