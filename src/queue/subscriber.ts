@@ -7,7 +7,7 @@ import { readWakes, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
-import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import { nextSequence, spotOf, spotOfTime } from "./finding.ts";
 import type { HandedSubscriber } from "./hand-over.ts";
 import {
   detectDisconnect,
@@ -260,13 +260,11 @@ export class Subscriber implements FanInSource {
     if (!Number.isSafeInteger(sequence)) {
       throw new GaplessError("CONFIG_INVALID", `sequence=${sequence}: expected a whole number.`);
     }
-    const newest = newestSpot(this.queue);
-    newest.segment.mapping.unmap();
-    if (sequence > newest.sequence) {
+    const next = nextSequence(this.queue);
+    if (sequence > next) {
       throw new GaplessError(
         "DATA_NOT_YET_AVAILABLE",
-        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ` +
-          `${newest.sequence}.`,
+        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ${next}.`,
       );
     }
     this.goTo(() => spotOf(this.queue, sequence));

@@ -403,6 +403,25 @@ test("a reader goes on with the writer that comes after", async (t) => {
   await next.close();
 });
 
+test("the epoch that is committed is right where a writer begins with a segment", async (t) => {
+  const { directory, publisher } = prepare(t, perSegment);
+  const reader = openSubscriber(directory, "ledger");
+  reader.poll(() => undefined, perSegment);
+  await publisher.close();
+  // No room for one more in the first segment.
+  const next = openPublisher(directory, { segmentBytes, preallocate: false });
+  next.append(1, payloadOf(1, 1000));
+  reader.poll(() => assert.equal(reader.envelope.epoch, 2), 10);
+  reader.commit();
+  await reader.close();
+  const { identity, mapping } = openControl(directory, "read");
+  mapping.unmap();
+  const { committed } = lookAtReader(directory, "ledger", identity);
+  assert.deepEqual([committed?.sequence, committed?.epoch], [perSegment + 1, 2]);
+  await openSubscriber(directory, "ledger").close();
+  await next.close();
+});
+
 test("where segments are deleted under a live reader, it is told, and goes on with skip", async (t) => {
   const { directory, publisher } = prepare(t, 4 * perSegment + 5);
   await using _publisher = publisher;
