@@ -422,6 +422,8 @@ export class Publisher {
   private moveTo(end: number): void {
     const { words, doubles, sequence } = this;
     this.end = end;
+    // Again each time: one that was fenced can have stored its own when it woke up.
+    words[controlOffset.segment / 4] = this.number;
     words[controlOffset.end / 4] = end;
     doubles[controlOffset.sequence / 8] = sequence;
     words[controlOffset.positionCheck / 4] = this.number ^ end ^ sequence ^ positionSalt;

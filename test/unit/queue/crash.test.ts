@@ -6,6 +6,7 @@ import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { isGaplessError } from "../../../src/errors.ts";
 import { acquireLock } from "../../../src/memory/lock-file.ts";
+import { openControl, readPosition } from "../../../src/queue/control.ts";
 import { writerLockName } from "../../../src/queue/open-publisher.ts";
 import { BACK_PRESSURED, openPublisher } from "../../../src/queue/queue.ts";
 import { seededRandom } from "../../../src/random.ts";
@@ -226,6 +227,9 @@ for (const step of pauses) {
     await appender.ended();
     assert.equal(appender.failed, "FENCED");
     publisher.append(publisher.epoch, payloadOf(publisher.lastSequence + 1));
+    const control = openControl(directory, "read");
+    assert.equal(readPosition(control)?.sequence, publisher.lastSequence);
+    control.mapping.unmap();
     await publisher.close();
     const records = walkQueue(directory);
     checkRecords(directory, Math.max(told.appended, publisher.lastSequence));
