@@ -24,6 +24,24 @@ export function percentilesOf(nanoseconds: Iterable<number>): Percentiles {
   };
 }
 
+/**
+ * Of several passes: of each percentile the one in the middle, so that no single stall of the
+ * machine decides it. The maximum is that of all: no stall is hidden.
+ */
+export function mediansOf(passes: readonly Percentiles[]): Percentiles {
+  const median = (of: keyof Percentiles): number => {
+    const sorted = passes.map((pass) => pass[of]).sort((a, b) => a - b);
+    return sorted[sorted.length >>> 1] ?? NaN;
+  };
+  return {
+    p50: median("p50"),
+    p99: median("p99"),
+    p999: median("p999"),
+    p9999: median("p9999"),
+    max: Math.max(...passes.map(({ max }) => max)),
+  };
+}
+
 /** Of several passes: the one in the middle, and how far they are apart. */
 export interface Spread {
   readonly median: number;

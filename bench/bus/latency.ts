@@ -14,7 +14,7 @@ import { figure, type Figure, type Size } from "../figure.ts";
 import type { Crew, Post, Shift } from "./crew.ts";
 import { backName } from "./latency-ends.ts";
 import type { Reference } from "../reference/build.ts";
-import { percentilesOf, type Percentiles } from "../samples.ts";
+import { mediansOf, percentilesOf, type Percentiles } from "../samples.ts";
 import { channelName } from "./throughput-ends.ts";
 
 const ringBytes = 2 ** 20;
@@ -53,7 +53,8 @@ async function roundTrip(
   const [asked, answered] = await runBoth(shift, rounds);
   if (asked.sum !== answered.sum) throw new Error("the far end read something else");
   const inC = reference?.run("roundtrip", payloadBytes, rounds, ringBytes);
-  return latencyFigure(`bus.rtt.${payloadBytes}`, asked.latency?.["there"], inC?.map(Number));
+  const there = inC && percentilesOf(inC.map(Number));
+  return latencyFigure(`bus.rtt.${payloadBytes}`, asked.latency?.["there"], there);
 }
 
 async function atSteadyPace(
@@ -61,34 +62,63 @@ async function atSteadyPace(
   crew: Crew,
   reference: Reference | undefined,
 ): Promise<Figure[]> {
-  const { near, far, inC } = await runPaced(messages, intervalMs, spinning, crew, reference);
+  const pace = { passes: 1, messages, intervalMs };
+  const { ours, inC } = await runPaced(pace, spinning, crew, reference);
   return [
-    latencyFigure(`bus.write.${payloadBytes}`, near["write"], inC?.write),
-    latencyFigure(`bus.read.${payloadBytes}`, far["read"], inC?.read),
-    latencyFigure(`bus.end_to_end.${payloadBytes}`, far["endToEnd"], inC?.endToEnd),
+    latencyFigure(`bus.write.${payloadBytes}`, ours.write, inC?.write),
+    latencyFigure(`bus.read.${payloadBytes}`, ours.read, inC?.read),
+    latencyFigure(`bus.end_to_end.${payloadBytes}`, ours.endToEnd, inC?.endToEnd),
   ];
 }
 
-/** Sends at a steady pace; the reference does it right after that. */
+/** So many messages a pass, sent at a steady pace. */
+interface Pace {
+  readonly passes: number;
+  readonly messages: number;
+  readonly intervalMs: number;
+}
+
+interface PacedLatency {
+  readonly write: Percentiles;
+  readonly read: Percentiles;
+  readonly endToEnd: Percentiles;
+}
+
+/** Passes in turns with the reference: what else the machine does then meets both. */
 export async function runPaced(
-  messages: number,
-  intervalMs: number,
+  { passes, messages, intervalMs }: Pace,
   post: Omit<Post, "role" | "service">,
   crew: Crew,
   reference: Reference | undefined,
-) {
+): Promise<{ ours: PacedLatency; inC: PacedLatency | undefined }> {
   await using shift = await crew.muster(channels, [
     { ...post, intervalMs, role: "send", service: "near" },
     { ...post, intervalMs, role: "receive", service: "far" },
   ]);
-  const [sent, received] = await runBoth(shift, messages);
   const parks = post.wait === "busy-spin" ? 0 : 1;
-  const lines = reference
-    ?.run("paced", payloadBytes, messages, intervalMs * 1e6, parks, ringBytes)
-    .map((line) => line.split(" ").map(Number));
-  const column = (index: number): number[] | undefined => lines?.map((line) => line[index] ?? 0);
-  const inC = lines && { write: column(0), read: column(1), endToEnd: column(2) };
-  return { near: sent.latency ?? {}, far: received.latency ?? {}, inC };
+  const ours: PacedLatency[] = [];
+  const inC: PacedLatency[] = [];
+  for (let pass = 0; pass < passes; pass++) {
+    const [sent, received] = await runBoth(shift, messages);
+    const { write, read, endToEnd } = { ...sent.latency, ...received.latency };
+    if (!write || !read || !endToEnd) throw new Error("an end has taken no time");
+    ours.push({ write, read, endToEnd });
+    const lines = reference
+      ?.run("paced", payloadBytes, messages, intervalMs * 1e6, parks, ringBytes)
+      .map((line) => line.split(" ").map(Number));
+    if (lines === undefined) continue;
+    const column = (index: number) => percentilesOf(lines.map((line) => line[index] ?? 0));
+    inC.push({ write: column(0), read: column(1), endToEnd: column(2) });
+  }
+  return { ours: mediansOfAll(ours), inC: reference && mediansOfAll(inC) };
+}
+
+function mediansOfAll(passes: readonly PacedLatency[]): PacedLatency {
+  return {
+    write: mediansOf(passes.map(({ write }) => write)),
+    read: mediansOf(passes.map(({ read }) => read)),
+    endToEnd: mediansOf(passes.map(({ endToEnd }) => endToEnd)),
+  };
 }
 
 async function runBoth({ members: [near, far] }: Shift, messages: number) {
@@ -100,9 +130,8 @@ async function runBoth({ members: [near, far] }: Shift, messages: number) {
 export function latencyFigure(
   bench: string,
   ours: Percentiles | undefined,
-  inC: readonly number[] | undefined,
+  reference: Percentiles | undefined,
 ): Figure {
-  const reference = inC && percentilesOf(inC);
   return figure(bench, ours?.p50 ?? NaN, "µs", reference?.p50, {
     ...ours,
     ...(reference && { referenceP99: reference.p99, referenceP999: reference.p999 }),

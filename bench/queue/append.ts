@@ -6,8 +6,9 @@
  *
  * In M msg/s, the median of some passes. The value is of a burst that finds the next segment made,
  * and is as large as one. `sustained` goes on for as much as two more: segments are then used up as
- * fast as the worker makes them, and what counts is how fast the kernel hands out memory. The publisher
- * reads the clock for each message; `ownTime` is a burst of messages that have their time already.
+ * fast as the worker makes them, and what counts is how fast the kernel hands out memory. The
+ * publisher reads the clock for each message; `ownTime` is a burst of messages that have their time
+ * already.
  */
 import os from "node:os";
 import { setTimeout as pause } from "node:timers/promises";

@@ -3,8 +3,9 @@
  *
  *   queue.open.10MB, .100MB, .1GB   ms until a publisher could append, after another one was killed
  *
- * The median of some openings, each the first of its process, as it is in life. `closed` is the same
- * after a publisher that closed the queue, `subscriber` that of a reader who begins at the end.
+ * The median of some openings, each the first of its process, as it is in life. `closed` is the
+ * same after a publisher that closed the queue, `subscriber` that of a reader who begins at the
+ * end.
  */
 import os from "node:os";
 import { openPublisher, openSubscriber } from "gapless/queue";

@@ -5,8 +5,8 @@
  *   *.none, *.fast               without a checksum, and with the one that is the default, verified
  *
  * In M msg/s, the median of some passes over a queue of two segments that lies in the page cache.
- * Its reader commits every 512 messages; the sum of what it has read is checked. The C program reads
- * the same files.
+ * Its reader commits every 512 messages; the sum of what it has read is checked. The C program
+ * reads the same files.
  */
 import os from "node:os";
 import { openSubscriber } from "gapless/queue";

@@ -34,7 +34,8 @@ enum {
 };
 /* Of a party's words. */
 enum { HEARTBEAT = 4, POSITION = 5, STATE = 6, NEWEST = 6, MESSAGES = 32, BYTES = 34, WRITE = 64 };
-enum { READER_SEQUENCE = 32, READER_MESSAGES = 34, READER_BYTES = 36, ARRIVAL = 64, READ = 192 };
+enum { READER_SEQUENCE = 32, READER_MESSAGES = 34, READER_BYTES = 36, READER_WITHDRAWN = 46 };
+enum { ARRIVAL = 64, READ = 192 };
 enum { FAILED = 1, HIDDEN = 1 << 31, MARKED = 1 << 30, BODY = 0xffffff, STAMPED = 0x100 };
 enum { STAMP_PERIOD = 64, BATCH_MAX = 64, POLL_MAX = 512, SPINS = 200 };
 
@@ -82,7 +83,7 @@ static uint32_t rest_of(const Lane *l, uint32_t position) {
 }
 static uint32_t units_of(uint32_t body) { return 2 + ((body + 7) >> 3); }
 static uint32_t units_of_record(int32_t descriptor) {
-  return (uint32_t)descriptor >> 30 == 2 ? descriptor & 0x3fffffff
+  return (uint32_t)descriptor >> 30 == 2 ? descriptor & 0x1fffffff
                                          : units_of((uint32_t)descriptor & BODY);
 }
 static uint32_t producer_word(uint32_t producer) { return PARTIES + producer * PARTY; }
@@ -335,6 +336,7 @@ static uint32_t poll(Consumer *c, uint32_t limit) {
 static void release(Consumer *c) {
   double *own = (double *)c->own;
   own[READER_SEQUENCE / 2] = c->expected - 1;
+  own[READER_WITHDRAWN / 2] = 0;
   own[READER_MESSAGES / 2] = c->messages;
   own[READER_BYTES / 2] = c->bytes;
   c->own[HEARTBEAT] = 1;

@@ -46,10 +46,9 @@ function publish(update: number): void {
 
 /** Of this feed before it was killed; of the exchange where it is new. */
 async function newestPublished(): Promise<number> {
-  if (publisher.lastSequence === 0) return updateNow();
   await using subscriber = openSubscriber(directory, "feed", { start: "earliest" });
-  subscriber.seekSequence(publisher.lastSequence);
-  let update = updateNow();
-  subscriber.poll(({ view }, offset) => (update = updateOf(view, offset)), 1);
-  return update;
+  subscriber.seekSequence(publisher.lastSequence + 1);
+  const message = subscriber.previous();
+  if (message === undefined) return updateNow();
+  return updateOf(new DataView(message.payload.buffer), message.payload.byteOffset);
 }

@@ -131,7 +131,8 @@ export function openBus(config: BusOptions | string, options: { service: string 
   fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
   removeLeftovers(directory);
   const files = new Map<string, ChannelFile>();
-  const ends: (Publisher | Subscriber)[] = [];
+  /** Those that are open: whoever closes one by itself leaves nothing of it behind. */
+  const ends = new Set<Publisher | Subscriber>();
 
   let isOpen = true;
 
@@ -165,9 +166,9 @@ export function openBus(config: BusOptions | string, options: { service: string 
     throw notConfigured(`Channel ${channel.name} has ${expected}, not ${priority}`, channels);
   };
   const openPublisher = (lane: Lane, producer: number, takesOver: boolean): Publisher => {
-    const end = new Publisher(lane, producer, takesOver);
+    const end = new Publisher(lane, producer, takesOver, () => ends.delete(end));
     noteUnmet(lane, lane.producer(producer), open(lane.channel).unmet);
-    ends.push(end);
+    ends.add(end);
     return end;
   };
   const inspect = (): BusSnapshot => {
@@ -178,7 +179,7 @@ export function openBus(config: BusOptions | string, options: { service: string 
   };
   const close = (): void => {
     isOpen = false;
-    for (const end of ends.splice(0)) end.close();
+    for (const end of ends) end.close();
     for (const file of files.values()) file.unmap();
     files.clear();
   };
@@ -218,9 +219,9 @@ export function openBus(config: BusOptions | string, options: { service: string 
         throw notConfigured(`${service} is no consumer of channel ${name}`, channels);
       const resolved = resolveSubscriberOptions(options, `An end of channel ${name}`);
       const { lanes, unmet } = open(channel);
-      const end = new Subscriber(lanes, consumer, resolved);
+      const end = new Subscriber(lanes, consumer, resolved, () => ends.delete(end));
       for (const lane of lanes) noteUnmet(lane, lane.consumer(consumer), unmet);
-      ends.push(end);
+      ends.add(end);
       return end;
     },
     inspect,

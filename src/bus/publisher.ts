@@ -80,10 +80,12 @@ export class Publisher {
   private readonly refusalLog: RefusalLog;
   private hasFinished = false;
   private isOpen = true;
+  private readonly onClosed: () => void;
 
   /** Use `Bus.publisher`, or `Bus.standby`, which takes over from whoever writes. */
-  constructor(lane: Lane, producer: number, takesOver = false) {
+  constructor(lane: Lane, producer: number, takesOver = false, onClosed = () => {}) {
     const { channel } = lane;
+    this.onClosed = onClosed;
     this.lane = lane;
     this.hasBackup = channel.hasBackup;
     this.memory = lane;
@@ -382,6 +384,7 @@ export class Publisher {
     stopBeating(this);
     wake(this.lane.sleep, producersBed);
     giveUpOwnership(this.lane.words, this.base + partyOffset.owner);
+    this.onClosed();
   }
 
   [Symbol.dispose](): void {

@@ -59,12 +59,14 @@ export class Subscriber {
   private readonly waiting: WaitOptions;
   private emptyPolls = 0;
   private isOpen = true;
+  private readonly onClosed: () => void;
 
   /** Use `Bus.subscriber`. */
   constructor(
     lanes: readonly [Lane, ...Lane[]],
     consumer: number,
     options: ReaderOptions & WaitOptions,
+    onClosed = () => {},
   ) {
     const [{ channel, sleep }] = lanes;
     this.lanes = lanes;
@@ -72,6 +74,7 @@ export class Subscriber {
     this.sleep = sleep;
     this.copies = channel.backpressure.mode === "DropOldest";
     this.waiting = options;
+    this.onClosed = onClosed;
     const readers: Reader[] = [];
     try {
       for (const lane of lanes) readers.unshift(new Reader(lane, consumer, options));
@@ -257,6 +260,7 @@ export class Subscriber {
     stopBeating(this);
     for (const reader of this.readers) reader.close();
     wake(this.sleep, consumersBed);
+    this.onClosed();
   }
 
   [Symbol.dispose](): void {

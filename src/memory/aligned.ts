@@ -31,18 +31,14 @@ export function mapAligned(
   alignment: number,
   access: Access,
 ): bigint | undefined {
-  const protection = access === "read" ? protectionRead : protectionReadWrite;
-  const mapAt = (address: bigint | null, flags: number): bigint | undefined =>
-    checked(mmap(address, bytes, protection, flagShared | flags, fd, 0));
-
   const rangeBytes = bytes + alignment;
   const range =
     bytes < alignment ? null : checked(mmap(null, rangeBytes, protectionNone, flagsReserve, -1, 0));
-  if (range === null || range === undefined) return mapAt(null, 0);
+  if (range === null || range === undefined) return mapAt(null, fd, bytes, access);
 
   const unit = BigInt(alignment);
   const wanted = ((range + unit - 1n) / unit) * unit;
-  const address = mapAt(wanted, flagFixed);
+  const address = mapAt(wanted, fd, bytes, access);
   if (address === undefined) {
     munmap(range, rangeBytes);
     return undefined;
@@ -51,6 +47,21 @@ export function mapAligned(
   if (wanted > range) munmap(range, Number(wanted - range));
   if (range + BigInt(rangeBytes) > end) munmap(end, Number(range + BigInt(rangeBytes) - end));
   return address;
+}
+
+/**
+ * Maps the first `bytes` bytes of the open file, shared: in place of all that is mapped from
+ * `address` on, or anywhere.
+ */
+export function mapAt(
+  address: bigint | null,
+  fd: number,
+  bytes: number,
+  access: Access,
+): bigint | undefined {
+  const protection = access === "read" ? protectionRead : protectionReadWrite;
+  const flags = address === null ? flagShared : flagShared | flagFixed;
+  return checked(mmap(address, bytes, protection, flags, fd, 0));
 }
 
 function checked(address: bigint | null): bigint | undefined {

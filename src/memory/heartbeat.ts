@@ -24,6 +24,7 @@ const beating = new Set<Beating>();
 let timer: NodeJS.Timeout | undefined;
 
 export function startBeating(end: Beating): void {
+  if (beating.size === 0) renewClock();
   beating.add(end);
   timer ??= setInterval(() => {
     renewClock();
@@ -45,6 +46,12 @@ export function renewClock(): void {
 /** Notes in a word that its owner is at work. */
 export function beatAt(words: Int32Array, index: number): void {
   if (++beats % beatsPerReading === 0) renewClock();
+  words[index] = coarseMs;
+}
+
+/** The same for one that comes only now: the coarse reading may be of long ago. */
+export function beatNow(words: Int32Array, index: number): void {
+  renewClock();
   words[index] = coarseMs;
 }
 

@@ -10,7 +10,8 @@ import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { describeError, GaplessError } from "../errors.ts";
 import { lastErrno, msync, munmap, posixFallocate, systemCallFailed, viewMemory } from "./libc.ts";
-import { mapAligned, type Access } from "./aligned.ts";
+import { emptyPlace, takePlace, viewPlace } from "./places.ts";
+import { mapAligned, mapAt, type Access } from "./aligned.ts";
 
 const errnoInterrupted = 4;
 const errnoNoSpace = 28;
@@ -23,8 +24,13 @@ const hugePageFileSystem = 0x9584_58f6;
 
 export interface Mapping {
   readonly address: bigint;
-  /** Detached by `unmap`: stale views read as empty instead of crashing the process. */
+  /**
+   * Detached by `unmap`, but for a file in a place: stale views read as empty instead of crashing
+   * the process.
+   */
   readonly buffer: ArrayBuffer;
+  /** Until it is unmapped or handed over. */
+  readonly isMapped: boolean;
   /** What the file system hands memory out in: more than 4096 on hugetlbfs. */
   readonly pageBytes: number;
   /** Makes `[offset, offset + length)` durable, on a pool thread. */
@@ -45,6 +51,12 @@ export interface MappedMemory {
   readonly address: bigint;
   readonly bytes: number;
   readonly pageBytes: number;
+  readonly isInPlace: boolean;
+}
+
+export interface MapOptions {
+  /** For files of one size that come and go: what comes is mapped where another one has been. */
+  readonly inPlace?: boolean;
 }
 
 /**
@@ -80,7 +92,7 @@ export function createMappedFile(
   filePath: string,
   bytes: number,
   initialize: (buffer: ArrayBuffer, mapping: Mapping) => void,
-  options: { durable: boolean },
+  options: MapOptions & { durable: boolean },
 ): boolean {
   const temporary = `${filePath}.${process.pid}-${threadId}.tmp`;
   try {
@@ -98,13 +110,14 @@ export function fillFile(
   filePath: string,
   bytes: number,
   initialize: (buffer: ArrayBuffer, mapping: Mapping) => void,
-  options: { durable: boolean; calledFor: string },
+  options: MapOptions & { durable: boolean; calledFor: string },
 ): void {
   fs.rmSync(filePath, { force: true });
   const fd = fs.openSync(filePath, "wx+", 0o600);
   try {
     reserve(fd, bytes, options.calledFor);
-    const mapping = mapOpenFile(fd, bytes, options.calledFor, "write");
+    const memory = mapOpenFile(fd, bytes, options.calledFor, "write", options);
+    const mapping = adoptMapping(memory, options.calledFor);
     try {
       initialize(mapping.buffer, mapping);
       if (options.durable) {
@@ -113,7 +126,7 @@ export function fillFile(
       }
     } finally {
       // Not unmap(): V8 checks every access of typed arrays once any buffer was detached.
-      unmapMemory({ address: mapping.address, bytes, pageBytes: mapping.pageBytes });
+      unmapMemory(memory);
     }
   } finally {
     fs.closeSync(fd);
@@ -143,19 +156,28 @@ export function wholePages(bytes: number, pageBytes: number): number {
  * @throws GaplessError STORAGE_CORRUPT for a file shorter than that, and for a symbolic link whose
  *   file is gone.
  */
-export function mapFile(filePath: string, bytesMin: number): Mapping {
-  return mapExisting(filePath, bytesMin, "write");
+export function mapFile(filePath: string, bytesMin: number, options: MapOptions = {}): Mapping {
+  return mapExisting(filePath, bytesMin, "write", options);
 }
 
 /**
  * The same for looking only: a store into it kills the process (SIGSEGV), so that whoever looks
  * cannot disturb.
  */
-export function mapFileToRead(filePath: string, bytesMin: number): Mapping {
-  return mapExisting(filePath, bytesMin, "read");
+export function mapFileToRead(
+  filePath: string,
+  bytesMin: number,
+  options: MapOptions = {},
+): Mapping {
+  return mapExisting(filePath, bytesMin, "read", options);
 }
 
-function mapExisting(filePath: string, bytesMin: number, access: Access): Mapping {
+function mapExisting(
+  filePath: string,
+  bytesMin: number,
+  access: Access,
+  options: MapOptions,
+): Mapping {
   const fd = openExisting(filePath, access);
   try {
     const bytes = fs.fstatSync(fd).size;
@@ -168,14 +190,15 @@ function mapExisting(filePath: string, bytesMin: number, access: Access): Mappin
     }
     // A file copied or restored with holes in it has no room for its own pages yet.
     if (access === "write") reserve(fd, bytes, filePath);
-    return mapOpenFile(fd, bytes, filePath, access);
+    return adoptMapping(mapOpenFile(fd, bytes, filePath, access, options), filePath);
   } finally {
     fs.closeSync(fd);
   }
 }
 
 /** Gives memory back that was handed over. Takes milliseconds for 128 MB that were written. */
-export function unmapMemory({ address, bytes, pageBytes }: MappedMemory): void {
+export function unmapMemory({ address, bytes, pageBytes, isInPlace }: MappedMemory): void {
+  if (isInPlace && emptyPlace(address, bytes)) return;
   munmap(address, wholePages(bytes, pageBytes));
 }
 
@@ -214,21 +237,33 @@ function pageBytesOf(fd: number): number {
   return type === hugePageFileSystem ? bsize : smallPageBytes;
 }
 
-function mapOpenFile(fd: number, bytes: number, filePath: string, access: Access): Mapping {
+function mapOpenFile(
+  fd: number,
+  bytes: number,
+  filePath: string,
+  access: Access,
+  options: MapOptions,
+): MappedMemory {
   const pageBytes = pageBytesOf(fd);
   // Of hugetlbfs the kernel maps whole pages, and takes them back only whole.
   const mappedBytes = wholePages(bytes, pageBytes);
-  const address = mapAligned(fd, mappedBytes, Math.max(pageBytes, hugePageBytes), access);
+  const isInPlace =
+    options.inPlace === true && mappedBytes === bytes && pageBytes === smallPageBytes;
+  const place = isInPlace ? takePlace(bytes) : undefined;
+  const address =
+    place === undefined
+      ? mapAligned(fd, mappedBytes, Math.max(pageBytes, hugePageBytes), access)
+      : mapAt(place, fd, bytes, access);
   if (address === undefined) {
     throw systemCallFailed(`mmap of ${filePath} (bytes=${bytes})`, lastErrno());
   }
-  return adoptMapping({ address, bytes, pageBytes }, filePath);
+  return { address, bytes, pageBytes, isInPlace };
 }
 
 /** Makes a mapping of what another thread has handed over. No system call. */
 export function adoptMapping(memory: MappedMemory, filePath: string): Mapping {
-  const { address, bytes, pageBytes } = memory;
-  const buffer = viewMemory(address, bytes);
+  const { address, bytes, pageBytes, isInPlace } = memory;
+  const buffer = isInPlace ? viewPlace(address, bytes) : viewMemory(address, bytes);
   let mapped = true;
 
   const failed = (what: unknown): GaplessError =>
@@ -240,7 +275,7 @@ export function adoptMapping(memory: MappedMemory, filePath: string): Mapping {
   const handOver = (): MappedMemory | undefined => {
     if (!mapped) return undefined;
     mapped = false;
-    buffer.transfer();
+    if (!isInPlace) buffer.transfer();
     return memory;
   };
 
@@ -248,6 +283,9 @@ export function adoptMapping(memory: MappedMemory, filePath: string): Mapping {
     address,
     buffer,
     pageBytes,
+    get isMapped() {
+      return mapped;
+    },
     sync(offset, length) {
       const start = offset - (offset % smallPageBytes);
       return new Promise((resolve, reject) => {

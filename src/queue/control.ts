@@ -19,6 +19,8 @@ import {
 } from "./layout.ts";
 
 export const controlFileName = "queue.control";
+/** Names the process that may write: memory/lock-file.ts. */
+export const writerLockName = "writer.lock";
 
 /** What all who sleep for a record sleep on. */
 export const readersBed: Bed = {
@@ -68,6 +70,11 @@ export function openControl(directory: string, access: "read" | "write"): Contro
     if ((error as NodeJS.ErrnoException).code === "ENOENT") throw noQueue(directory);
     throw storageFailed(`opening ${filePath}`, error);
   }
+  return controlOf(mapping, filePath);
+}
+
+/** The control file in a mapping of it. @throws GaplessError STORAGE_CORRUPT */
+export function controlOf(mapping: Mapping, filePath: string): Control {
   try {
     const identity = checkHeader(filePath, mapping.buffer, controlMagic);
     return {

@@ -210,7 +210,7 @@ export class Durable {
     }
     await file.datasync();
     reachedStep("queue.synced");
-    if (segment !== undefined && segment.words.length > 0) markDurable(segment, end);
+    if (segment?.mapping.isMapped === true) markDurable(segment, end);
     else await writeMark(file, end);
     // Without sums, nothing but the mark tells after a power loss what is whole.
     if (isUnchecked) await file.datasync();

@@ -6,6 +6,7 @@ import { endMark, segmentFileName, segmentOffset } from "./layout.ts";
 import { listSegments } from "./segment.ts";
 import {
   hasSegment,
+  isUnused,
   openBegun,
   openBegunIfWhole,
   startOf,
@@ -83,7 +84,8 @@ function whyNot(
   const number = segment.number + 1;
   const begun = readPosition(control)?.segment ?? 0;
   const isDue = isSettled && begun >= number;
-  if (hasSegment(queue, number)) {
+  // One that was made ahead of time, and too late, is not the one that was there.
+  if (hasSegment(queue, number) && !(isDue && isUnused(queue, number))) {
     if (!isDue) return "nothing";
     const reason = "records were there, and it says that it has not begun";
     return segmentDamaged(

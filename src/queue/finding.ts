@@ -8,6 +8,7 @@ import { placeBefore, placeBeforeOffset, placeBeforeTime, type Place } from "./s
 import {
   durableEndOf,
   hasSegment,
+  isUnused,
   nowhere,
   openBegunIfWhole,
   spotBehind,
@@ -20,13 +21,15 @@ import {
 export function oldestSpot(queue: QueueFiles): Spot {
   for (;;) {
     const numbers = listSegments(queue.directory);
-    const first = numbers[0] ?? 1;
+    // One that was made ahead of time, and too late, can lie before the oldest.
+    const first = numbers.find((number) => !isUnused(queue, number));
+    if (first === undefined) return before(1, 1);
     const begun = openBegunIfWhole(queue, first);
     if (begun !== undefined) return startOf(begun);
-    // The first of all is damaged, or yet to come.
-    if (first === 1) return before(1, 1);
     // Deleted in between.
     if (!hasSegment(queue, first)) continue;
+    // Damaged.
+    if (first === 1) return before(1, 1);
     const known = salvage(queue, first, 1) ?? firstBegun(queue, numbers);
     known?.segment.mapping.unmap();
     return before(first, known?.sequence ?? 1);

@@ -13,6 +13,9 @@ import { syncDirectory } from "../memory/mapping.ts";
 
 export const lossesFileName = "losses.jsonl";
 
+/** In place of a reader's name, which this cannot be: a loss of all who had not read it. */
+export const everyReader = "*";
+
 /**
  *   deleted       its segment was removed before the reader came to it
  *   damaged       it cannot be read any more, and the reader said skip

@@ -16,6 +16,7 @@ import {
   notePosition,
   openControl,
   openWriter,
+  writerLockName,
   type Control,
   type Position,
 } from "./control.ts";
@@ -26,8 +27,6 @@ import { Publisher } from "./publisher.ts";
 import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
 import { noSupply } from "./supply.ts";
-
-export const writerLockName = "writer.lock";
 
 /**
  * Opens a queue for writing, and makes it, with its folders, where there is none. What a crash

@@ -20,7 +20,6 @@ import { Durable, type Receipt } from "./durable.ts";
 import {
   controlOffset,
   endMark,
-  indexStrideBytes,
   payloadBytesMaxOf,
   positionSalt,
   recordHeaderBytes,
@@ -39,7 +38,7 @@ import {
   type SegmentMemory,
   type SegmentPlan,
 } from "./segment.ts";
-import { addEntry } from "./sparse-index.ts";
+import { addEntry, nextStride } from "./sparse-index.ts";
 import { obtainSegment, type SegmentSupply } from "./supply.ts";
 
 /** Instead of a sequence: a limit refuses it. Nothing was written; readers have to come on. */
@@ -62,6 +61,24 @@ const roomWaitMs = 1000;
 /** How much of a segment is written when the next one is wished for. */
 const wishShare = 1 / 8;
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
+
+/*
+ * Of other modules, as constants of this one: the compiler puts those into the code of an append,
+ * and loads and checks what is imported each time.
+ */
+const headerBytes = recordHeaderBytes;
+const inRecord = recordWord;
+const timestampOffset = recordOffset.timestamp;
+const sequenceOffset = recordOffset.sequence;
+const salt = positionSalt;
+const inControl = {
+  segment: controlOffset.segment / 4,
+  end: controlOffset.end / 4,
+  sequence: controlOffset.sequence / 8,
+  positionCheck: controlOffset.positionCheck / 4,
+  heartbeat: controlOffset.heartbeat / 4,
+  asleep: readersBed.asleep,
+} as const;
 
 export interface PublisherParts {
   readonly directory: string;
@@ -197,14 +214,14 @@ export class Publisher {
     const hasRoom =
       length >>> 0 === length &&
       length <= this.payloadBytesMax &&
-      this.end + spaceOf(recordHeaderBytes + length) <= this.capacity;
+      this.end + spaceOf(headerBytes + length) <= this.capacity;
     if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
     checkType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
     this.stamp(this.end, timestampNs);
-    this.claimed = recordHeaderBytes + length;
+    this.claimed = headerBytes + length;
     this.claimedType = type;
-    return this.end + recordHeaderBytes;
+    return this.end + headerBytes;
   }
 
   /**
@@ -249,24 +266,24 @@ export class Publisher {
       // Before the space, whose 32 bits it does not fit into.
       if (length > payloadBytesMax) throw tooLarge(this.directory, length, payloadBytesMax);
       if (timestampNs !== undefined) checkTime(timestampNs);
-      space += spaceOf(recordHeaderBytes + payload.length);
+      space += spaceOf(headerBytes + payload.length);
     }
     if (this.end + space > this.capacity) {
-      if (!this.makeRoom(space - recordHeaderBytes)) return BACK_PRESSURED;
+      if (!this.makeRoom(space - headerBytes)) return BACK_PRESSURED;
     }
     const { segment, end } = this;
     let at = end;
     let { sequence } = this;
     for (const { type, payload, timestampNs } of entries) {
-      const length = recordHeaderBytes + payload.length;
-      segment.bytes.set(payload, at + recordHeaderBytes);
+      const length = headerBytes + payload.length;
+      segment.bytes.set(payload, at + headerBytes);
       this.stamp(at, timestampNs);
       this.describe(at, length, type, ++sequence);
       // Nobody sees those behind the first before that one is complete.
       if (at > end) segment.words[at >>> 2] = length;
       at += spaceOf(length);
     }
-    this.complete(end, recordHeaderBytes + first.payload.length, at);
+    this.complete(end, headerBytes + first.payload.length, at);
     for (let start = end; start < at; start += spaceOf(segment.words[start >>> 2] ?? 0)) {
       this.note(segment, start, ++this.sequence);
     }
@@ -318,7 +335,7 @@ export class Publisher {
    */
   async waitForRoom(length: number, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     const deadline = performance.now() + timeoutMs;
-    while (!this.hasRoom(spaceOf(recordHeaderBytes + length))) {
+    while (!this.hasRoom(spaceOf(headerBytes + length))) {
       const leftMs = deadline - performance.now();
       if (leftMs <= 0 || signal?.aborted === true) return false;
       await pause(Math.min(leftMs, roomCheckAsyncMs));
@@ -343,7 +360,7 @@ export class Publisher {
 
   /** A writer that has nothing to write is well. */
   beatIfIdle(): void {
-    if (this.isWriter()) beatAt(this.words, controlOffset.heartbeat / 4);
+    if (this.isWriter()) beatAt(this.words, inControl.heartbeat);
   }
 
   private async shutDown(): Promise<void> {
@@ -368,12 +385,12 @@ export class Publisher {
     const { segment, clock } = this;
     if (timestampNs === undefined) {
       clock.read();
-      const word = (offset >>> 2) + recordWord.timestamp;
+      const word = (offset >>> 2) + inRecord.timestamp;
       segment.words[word] = clock.low;
       segment.words[word + 1] = clock.high;
     } else {
       checkTime(timestampNs);
-      segment.view.setBigUint64(offset + recordOffset.timestamp, timestampNs, true);
+      segment.view.setBigUint64(offset + timestampOffset, timestampNs, true);
     }
   }
 
@@ -381,13 +398,13 @@ export class Publisher {
   private describe(offset: number, length: number, type: number, sequence: number): void {
     const { words } = this.segment;
     const word = offset >>> 2;
-    words[word + recordWord.sequence] = sequence;
-    words[word + recordWord.sequence + 1] = sequence < wordRange ? 0 : sequence / wordRange;
-    words[word + recordWord.type] = type;
-    words[word + recordWord.epoch] = this.epoch;
-    words[word + recordWord.sum] = this.checksum(
+    words[word + inRecord.sequence] = sequence;
+    words[word + inRecord.sequence + 1] = sequence < wordRange ? 0 : sequence / wordRange;
+    words[word + inRecord.type] = type;
+    words[word + inRecord.epoch] = this.epoch;
+    words[word + inRecord.sum] = this.checksum(
       this.segment,
-      offset + recordOffset.sequence,
+      offset + sequenceOffset,
       offset + length,
       offset,
     );
@@ -410,7 +427,7 @@ export class Publisher {
       addEntry(segment, sequence - this.firstSequence, this.latestNs, offset);
       this.indexDue = nextStride(segment, offset);
     }
-    const word = (offset >>> 2) + recordWord.timestamp;
+    const word = (offset >>> 2) + inRecord.timestamp;
     const low = (words[word] ?? 0) >>> 0;
     const high = (words[word + 1] ?? 0) >>> 0;
     if (high < this.latestHigh || (high === this.latestHigh && low <= this.latestLow)) return;
@@ -423,15 +440,15 @@ export class Publisher {
     const { words, doubles, sequence } = this;
     this.end = end;
     // Again each time: one that was fenced can have stored its own when it woke up.
-    words[controlOffset.segment / 4] = this.number;
-    words[controlOffset.end / 4] = end;
-    doubles[controlOffset.sequence / 8] = sequence;
-    words[controlOffset.positionCheck / 4] = this.number ^ end ^ sequence ^ positionSalt;
-    beatAt(words, controlOffset.heartbeat / 4);
+    words[inControl.segment] = this.number;
+    words[inControl.end] = end;
+    doubles[inControl.sequence] = sequence;
+    words[inControl.positionCheck] = this.number ^ end ^ sequence ^ salt;
+    beatAt(words, inControl.heartbeat);
     this.durable.appended(sequence, end);
     reachedStep("queue.appended");
     // SYNC reader-asleep: the record is complete before; a reader sets the flag, then looks.
-    if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
+    if (Atomics.load(words, inControl.asleep) !== 0) wake(this.control, readersBed);
     if (end >= this.wishDue) this.wish();
   }
 
@@ -442,7 +459,7 @@ export class Publisher {
     if (!(Number.isSafeInteger(length) && length >= 0 && length <= this.payloadBytesMax)) {
       throw tooLarge(this.directory, length, this.payloadBytesMax);
     }
-    const space = spaceOf(recordHeaderBytes + length);
+    const space = spaceOf(headerBytes + length);
     if (!this.hasRoom(space) && !this.waitBlocking(space)) {
       // Otherwise it would be told to try again for ever.
       if (!this.isWriter()) throw this.fenced();
@@ -469,7 +486,7 @@ export class Publisher {
     return false;
   }
 
-  /** Ends the segment and begins the next. It is there before the end is, so a reader finds it. */
+  /** Ends the segment and begins the next, which is reserved before, and so cannot be lacking. */
   private roll(): void {
     const { segment, end, directory, plan } = this;
     const number = this.number + 1;
@@ -490,6 +507,11 @@ export class Publisher {
     const firstSequence = this.sequence + 1;
     beginSegment(next, { firstSequence, latestNs: this.latestNs, epoch: this.epoch });
     reachedStep("queue.begun");
+    // Who took over meanwhile may be segments ahead, and its position is not to be overwritten.
+    if (!this.isWriter()) {
+      next.mapping.unmap();
+      throw this.fenced();
+    }
     if (segment !== nothing) {
       sealSegment(segment, { lastSequence: this.sequence, latestNs: this.latestNs, end });
       this.durable.retire(segment, end);
@@ -548,12 +570,6 @@ export class Publisher {
 
 /** A publisher's segment before it has one, and once it is closed. */
 const nothing = {} as Segment;
-
-/** The first offset at or behind which the record behind the one at `offset` gets an entry. */
-function nextStride({ recordsStart }: Segment, offset: number): number {
-  const strides = Math.floor((offset - recordsStart) / indexStrideBytes) + 1;
-  return recordsStart + strides * indexStrideBytes;
-}
 
 function checkType(type: number): void {
   if (type >>> 0 !== type) throw malformed(`type=${type}`, "a whole number from 0 to 2^32 - 1");

@@ -10,14 +10,8 @@ import type { ObservedQueue } from "./observed-queue.ts";
 import { listReaders, lookAtReader, readerFileOf } from "./reader-file.ts";
 import type { Check, Progress } from "./segment-check.ts";
 
-/** @param durable What the control file called durable before the records were looked at. */
-export function checkNotes(
-  queue: ObservedQueue,
-  check: Check,
-  progress: Progress,
-  durable: number,
-): void {
-  if (queue.controlProblem === undefined) checkControl(queue, check, progress, durable);
+export function checkNotes(queue: ObservedQueue, check: Check, progress: Progress): void {
+  if (queue.controlProblem === undefined) checkControl(queue, check, progress);
   for (const name of listReaders(queue.directory)) checkReader(queue, check, progress, name);
   const { unreadable } = readLosses(queue.directory);
   if (unreadable === 0) return;
@@ -29,9 +23,9 @@ function checkControl(
   { control, isLive }: ObservedQueue,
   { report, position }: Check,
   progress: Progress,
-  durable: number,
 ): void {
   const file = controlFileName;
+  const durable = control.doubles[controlOffset.durable / 8] ?? 0;
   const last = (progress.sequence ?? 1) - 1;
   const epoch = control.words[controlOffset.epoch / 4] ?? 0;
   if (epoch >>> 0 < progress.epoch) {
@@ -71,7 +65,7 @@ function checkReader(
       report({ severity: isSettled ? "damage" : "note", file, what });
     } else if (epoch !== 0 && found !== 0 && found !== epoch) {
       const what =
-        `it has committed sequence=${sequence} of epoch=${epoch}, and the one that is there is of ` +
+        `it has committed sequence=${sequence} of epoch=${epoch}, and the one there is of ` +
         `epoch=${found}: a power loss has taken the other. With start=resume-strict it is told`;
       report({ severity: "note", file, what });
     }

@@ -11,6 +11,8 @@
  *       subscriber.commit();
  *     }
  */
+export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
+export { cleanupSegments, type Cleanup } from "./cleanup.ts";
 export { Envelope } from "./envelope.ts";
 export {
   inspectQueue,
@@ -22,11 +24,20 @@ export {
   type WriterSnapshot,
   type WriterState,
 } from "./inspect.ts";
+export type { QueueFinding, RepairName, SequenceRange, Severity } from "./flaw.ts";
+export type { DisconnectReason, WriterStatus } from "./liveness.ts";
 export { readLosses, type LossCause, type LossLedger, type QueueLoss } from "./loss-ledger.ts";
 export { openPublisher } from "./open-publisher.ts";
 export type { Durability, PublisherOptions } from "./options.ts";
 export { BACK_PRESSURED, Publisher, type Entry } from "./publisher.ts";
+export {
+  PassiveDiscovery,
+  type PassiveDiscoveryEvents,
+  type PassiveDiscoveryOptions,
+} from "./passive-discovery.ts";
 export type { MessageHandler } from "./reading.ts";
+export { startRetention, type Removed, type Retention, type RetentionOptions } from "./retain.ts";
+export type { PassedOver, PassReason, RetentionPolicy } from "./retention.ts";
 export type { StartMode } from "./start.ts";
 export type { SubscriberOptions, WaitStrategy } from "./subscriber-options.ts";
 export { openSubscriber, Subscriber, type QueueMessage } from "./subscriber.ts";
@@ -45,3 +56,6 @@ export type {
   LoggingOptions,
   LogLevel,
 } from "./logging.ts";
+export { removeReader } from "./reader-removal.ts";
+export { repairQueue, type RepairOptions, type RepairReport, type RepairStep } from "./repair.ts";
+export { verifyQueue, type VerifyOptions, type VerifyReport } from "./verify.ts";

@@ -86,8 +86,10 @@ export class Reading {
   private isSettled = false;
   /** From which sequence on which writer wrote, as far as is needed to commit. */
   private epochs: { readonly from: number; readonly epoch: number }[] = [];
+  /** Number of a segment that was seen to have begun. */
+  private begun = 0;
   private readonly backwards = new Backwards();
-  private isOpen = true;
+  private hasClosed = false;
 
   constructor(queue: QueueFiles, spot: Spot, options: ReadingOptions) {
     this.queue = queue;
@@ -98,6 +100,10 @@ export class Reading {
     this.words = spot.segment.words;
     this.envelope = new Envelope(this.words);
     this.moveTo(spot);
+  }
+
+  get isOpen(): boolean {
+    return !this.hasClosed;
   }
 
   /** The sequence that is delivered next. */
@@ -171,11 +177,15 @@ export class Reading {
     if (found !== "end") return found === "nothing";
     if (this.isMissing()) return false;
     const next = spotInNext(this.queue, this.spot, this.isSettled);
-    if (next !== "nothing" && !(next instanceof GaplessError)) next.segment.mapping.unmap();
-    return next === "nothing";
+    if (next === "nothing") return true;
+    if (next instanceof GaplessError) return this.isSettled && !this.isNextDue();
+    // Whatever the writer has noted.
+    this.begun = Math.max(this.begun, next.segment.number);
+    next.segment.mapping.unmap();
+    return false;
   }
 
-  /** Whether a length is there, or an end: quicker than `isEmpty`, for whoever looks all the time. */
+  /** Whether a length or an end is there: quicker than `isEmpty`, for one that never sleeps. */
   get mayHaveMore(): boolean {
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;
@@ -262,8 +272,8 @@ export class Reading {
   }
 
   close(): void {
-    if (!this.isOpen) return;
-    this.isOpen = false;
+    if (this.hasClosed) return;
+    this.hasClosed = true;
     this.moveTo({ segment: nowhere(0), offset: 0, sequence: this.sequence, epoch: this.epoch });
   }
 
@@ -277,7 +287,7 @@ export class Reading {
 
   /** How many may be taken. A call of it begins every step. */
   private mostOf(limit: number): number {
-    if (!this.isOpen) throw closed(this.queue);
+    if (this.hasClosed) throw closed(this.queue);
     if (!this.isSettled) this.trust();
     if (!this.isDurableOnly) return limit;
     const durable = this.controlDoubles[controlOffset.durable / 8] ?? 0;
@@ -411,7 +421,7 @@ export class Reading {
     // It is being stored, or the writer was killed while it stored it: a look at the files tells.
     if (!isNoted(control)) return true;
     const begun = Atomics.load(control.words, controlOffset.segment / 4);
-    if (begun > segment.number) return true;
+    if (begun > segment.number || this.begun > segment.number) return true;
     const isAtStart = offset === segment.recordsStart && begun === segment.number;
     return isAtStart && hasNoted(control, sequence);
   }

@@ -19,7 +19,7 @@ export interface FoundFacts extends QueueFacts {
   readonly stale: readonly number[];
 }
 
-/** @throws GaplessError STORAGE_CORRUPT where a reader's file is damaged: who knows what it needs */
+/** @throws GaplessError STORAGE_CORRUPT for a damaged file of a reader: who knows what it needs */
 export function readFacts(queue: QueueFiles, nowMs: number): FoundFacts {
   const { numbers, stale } = listBegun(queue);
   return {

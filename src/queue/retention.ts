@@ -5,9 +5,10 @@
  *     1   2   3 | 4   5   6 | 7   8
  *      too much    needed    stay
  *
- * From the oldest on, as long as a segment is too much by the policy and no reader needs it. The one
- * that is written and the one before it always stay, and a queue that nobody is known to read stays
- * whole. A reader that is gone for too long, or too far behind, is not waited for: that is recorded.
+ * From the oldest on, as long as a segment is too much by the policy and no reader needs it. The
+ * one that is written and the one before it always stay, and a queue that nobody is known to read
+ * stays whole. A reader that is gone for too long, or too far behind, is not waited for: that is
+ * recorded.
  */
 import { GaplessError } from "../errors.ts";
 

@@ -5,7 +5,9 @@ import { recordAlignment, recordHeaderBytes, segmentFileName, segmentOffset } fr
 import { Cursor, recordWord, sequenceAt, sumOf, type Found } from "./record.ts";
 import { firstWhole } from "./salvage.ts";
 import { listSegments, type Segment } from "./segment.ts";
-import { IndexCheck, readHeaderNotes, type HeaderNotes, type TimeMax } from "./segment-notes.ts";
+import { IndexCheck, readHeaderNotes, type HeaderNotes } from "./segment-notes.ts";
+import type { TimeMax } from "./time-max.ts";
+import { lookThoroughly } from "./segment-end.ts";
 import { placeBeforeOffset } from "./sparse-index.ts";
 import { durableEndOf, openBegunIfWhole, type QueueFiles } from "./spot.ts";
 
@@ -16,6 +18,10 @@ export interface Check {
   readonly isSettled: boolean;
   /** What the writer had noted; undefined where that does not count. */
   readonly position: Position | undefined;
+  /** The newest sequence that was said to be durable; 0 where nothing says so. */
+  readonly durable: number;
+  /** The newest sequence that a writer has noted, in whatever boot; 0 where that is not known. */
+  readonly written: number;
   /** Nothing behind this sequence is looked at: the writer is at work there. */
   readonly through: number;
   readonly report: (finding: QueueFinding) => void;
@@ -110,7 +116,7 @@ class SegmentWalk {
     this.cursor = new Cursor(segment, offset, sequence, epoch);
     this.notes = readHeaderNotes(segment, check.report);
     this.index = new IndexCheck(segment, firstSequence);
-    const isUnchecked = segment.checksum === "none" && !check.isSettled;
+    const isUnchecked = segment.checksum === "none" && !check.isSettled && !this.isDurableBehind();
     this.limit = isUnchecked ? durableEndOf(segment) : segment.capacity;
     this.hasLanded = (this.notes.durable ?? 0) <= offset;
   }
@@ -135,7 +141,8 @@ class SegmentWalk {
   private look(): Found {
     const { cursor, limit, segment } = this;
     const isBelieved = cursor.offset < limit || limit === segment.capacity;
-    return isBelieved ? cursor.look(true) : "nothing";
+    const found = lookThoroughly(this.check.queue, cursor);
+    return found === "record" && !isBelieved ? "nothing" : found;
   }
 
   /** Where a record should be, or nothing more. */
@@ -146,7 +153,8 @@ class SegmentWalk {
     const isMissing = known.sequence >= sequence || known.end > offset;
     const durable = notes.durable ?? segment.recordsStart;
     if (!check.isSettled && offset >= durable && !this.isDurableBehind()) {
-      if (found === "damage" || !known.isLast || isMissing) this.noteTorn();
+      const wasMore = isMissing || check.written >= sequence;
+      if (found === "damage" || !known.isLast || wasMore) this.noteTorn();
       // What it says of records behind is cut off with them.
       this.index.passTo(Infinity);
       this.finish();
@@ -160,7 +168,8 @@ class SegmentWalk {
     if (found === "nothing" && this.look() !== "nothing") return "record";
     const from = offset + recordAlignment;
     const whole = firstWhole(check.queue, segment, from, sequence, epoch);
-    const lost = rangeOf(sequence, whole === undefined ? known.sequence : whole.sequence - 1);
+    const last = known.isLast ? Math.max(known.sequence, check.durable) : known.sequence;
+    const lost = rangeOf(sequence, whole === undefined ? last : whole.sequence - 1);
     const repair: RepairName | undefined = this.stopsWriter(known) ? "truncate" : undefined;
     if (lost !== undefined || known.isLast) {
       const what = whatIsWrong(cursor, found);
@@ -183,7 +192,7 @@ class SegmentWalk {
       this.hasLanded ||= durable <= whole.offset;
       return "record";
     }
-    this.lastKnown = known.sequence;
+    this.lastKnown = last;
     this.hasLanded = true;
     this.finish(known.isLast ? undefined : lost === undefined);
     return "next";
@@ -232,20 +241,25 @@ class SegmentWalk {
     check.report({ severity: "flaw", file, offset: at, what, repair: "header" });
   }
 
-  /** Whether whoever opens the queue to write comes past here, on its way to the end. */
+  /** Whether whoever opens the queue to write comes past here, and cannot. */
   private stopsWriter({ isLast }: Known): boolean {
     const { cursor, check, segment, notes, firstSequence } = this;
     const position = check.position?.segment === segment.number ? check.position : undefined;
     const reach = Math.max(notes.durable ?? 0, position?.end ?? 0);
     const beginning = { firstSequence, latestNs: 0n, epoch: 0 };
-    return isLast && cursor.offset >= placeBeforeOffset(segment, beginning, reach).offset;
+    // What is known to be there is believed without its sum.
+    const isPassed = cursor.offset < reach && cursor.look(false) === "record";
+    const { offset } = placeBeforeOffset(segment, beginning, reach);
+    return isLast && !isPassed && cursor.offset >= offset;
   }
 
   private noteTorn(): void {
     const { cursor, check, file } = this;
+    const { written } = check;
+    const newest = written >= cursor.sequence ? `, through sequence=${written},` : "";
     const what =
-      `the log ends before sequence=${cursor.sequence}: what is behind was never durable, and a ` +
-      "power loss has taken of it what it liked. The next writer cuts it off";
+      `the log ends before sequence=${cursor.sequence}: what was behind it${newest} was never ` +
+      "durable, and a power loss has taken of it what it liked. The next writer cuts off the rest";
     check.report({ severity: "note", file, offset: cursor.offset, what });
   }
 
@@ -301,6 +315,8 @@ function whatIsWrong(cursor: Cursor, found: "nothing" | "damage"): string {
   const other = sequenceAt(segment, offset);
   if (other !== sequence) return `sequence=${other}, where ${sequence} was to come`;
   const epoch = cursor.epochHere >>> 0;
+  if (cursor.look(true) === "record")
+    return `sequence=${sequence} is of epoch=${epoch}, which is none`;
   if (epoch < cursor.epoch >>> 0) {
     return `sequence=${sequence} is of epoch=${epoch}, behind one of ${cursor.epoch >>> 0}`;
   }

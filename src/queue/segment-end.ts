@@ -1,9 +1,10 @@
 /** Where the records of a segment end: by a walk, as no note of it is needed or believed. */
-import { recordOffset } from "./layout.ts";
+import { controlOffset } from "./layout.ts";
 import { Cursor, type Found } from "./record.ts";
 import type { Beginning, Segment } from "./segment.ts";
 import { placeBeforeOffset, type Place } from "./sparse-index.ts";
-import { durableEndOf } from "./spot.ts";
+import { durableEndOf, type QueueFiles } from "./spot.ts";
+import { TimeMax } from "./time-max.ts";
 
 export interface SegmentEnd {
   /** Behind the last record that follows the one before. */
@@ -25,35 +26,49 @@ export function endNear(segment: Segment, beginning: Beginning, isSettled: boole
   const isUnchecked = !isSettled && segment.checksum === "none";
   const limit = isUnchecked ? durableEndOf(segment) : segment.capacity;
   const place = placeBeforeOffset(segment, beginning, limit);
-  return endBehind(segment, place, beginning.epoch, !isSettled, limit);
+  return endBehind(segment, place, beginning.epoch, (cursor) => {
+    const isBelieved = cursor.offset < limit || !isUnchecked;
+    const found = cursor.look(!isSettled);
+    return found === "record" && !isBelieved ? "nothing" : found;
+  });
 }
 
-/** Through all of the segment, sums included. */
-export function endOfWhole(segment: Segment, beginning: Beginning): SegmentEnd {
+/** Through all of the segment, up to the first record that does not hold. */
+export function endOfWhole(queue: QueueFiles, segment: Segment, beginning: Beginning): SegmentEnd {
   const { firstSequence: sequence, latestNs, epoch } = beginning;
   const start = { offset: segment.recordsStart, sequence, latestNs };
-  return endBehind(segment, start, epoch, true, segment.capacity);
+  return endBehind(segment, start, epoch, (cursor) => lookThoroughly(queue, cursor));
+}
+
+/**
+ * Looks at a record as closely as its segment allows. Without sums, an epoch that no writer has had
+ * yet is damage: if it were not, all behind it would be.
+ */
+export function lookThoroughly({ control }: QueueFiles, cursor: Cursor): Found {
+  const hasSums = cursor.segment.checksum !== "none";
+  const found = cursor.look(hasSums);
+  if (found !== "record" || hasSums) return found;
+  const newest = Atomics.load(control.words, controlOffset.epoch / 4) >>> 0;
+  // 0: the control file is damaged, and says nothing.
+  return newest > 0 && cursor.epochHere >>> 0 > newest ? "damage" : "record";
 }
 
 function endBehind(
   segment: Segment,
   place: Place,
   epoch: number,
-  verify: boolean,
-  limit: number,
+  look: (cursor: Cursor) => Found,
 ): SegmentEnd {
   const cursor = new Cursor(segment, place.offset, place.sequence, epoch);
-  let { latestNs } = place;
+  const latest = new TimeMax(place.latestNs);
   for (;;) {
-    const isPast = cursor.offset >= limit && limit < segment.capacity;
-    const found = isPast ? "nothing" : cursor.look(verify);
+    const found = look(cursor);
     if (found !== "record") {
-      const end = cursor.offset;
-      const lastSequence = cursor.sequence - 1;
-      return { end, lastSequence, epoch: cursor.epoch >>> 0, latestNs, found };
+      const { offset: end, sequence } = cursor;
+      const known = { end, lastSequence: sequence - 1, epoch: cursor.epoch >>> 0 };
+      return { ...known, latestNs: latest.ns, found };
     }
-    const timeNs = segment.view.getBigUint64(cursor.offset + recordOffset.timestamp, true);
-    if (timeNs > latestNs) latestNs = timeNs;
+    latest.see(segment, cursor.offset);
     cursor.advance();
   }
 }

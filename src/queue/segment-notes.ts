@@ -1,4 +1,4 @@
-/** What the header and the index of a segment say of its records, for whoever does not believe it. */
+/** What the header and the index of a segment say of its records, for who does not believe it. */
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { reasonOf, type QueueFinding } from "./flaw.ts";
@@ -10,35 +10,10 @@ import {
   segmentHeaderBytes,
   segmentOffset,
 } from "./layout.ts";
-import { recordWord } from "./record.ts";
 import { durableEnd, indexedOf, readEnding, type Ending, type Segment } from "./segment.ts";
+import type { TimeMax } from "./time-max.ts";
 
 type Report = (finding: QueueFinding) => void;
-
-/** The greatest time of some records, in two unsigned words: a bigint for each costs too much. */
-export class TimeMax {
-  private high: number;
-  private low: number;
-
-  constructor(ns: bigint) {
-    this.high = Number(ns >> 32n);
-    this.low = Number(ns & 0xffff_ffffn);
-  }
-
-  get ns(): bigint {
-    return (BigInt(this.high) << 32n) | BigInt(this.low);
-  }
-
-  /** Takes that of the record at `offset` into account. */
-  see({ words }: Segment, offset: number): void {
-    const word = (offset >>> 2) + recordWord.timestamp;
-    const high = (words[word + 1] ?? 0) >>> 0;
-    const low = (words[word] ?? 0) >>> 0;
-    if (high < this.high || (high === this.high && low <= this.low)) return;
-    this.high = high;
-    this.low = low;
-  }
-}
 
 /** As they were before the records are looked at: so they are to be confirmed. */
 export interface HeaderNotes {
@@ -126,7 +101,7 @@ export class IndexCheck {
     }
     if (first === undefined) return;
     const offset = segmentHeaderBytes + first * indexEntryBytes;
-    const what = `${wrong.length} of ${entries.length} entries of the index are wrong: ${listOf(wrong)}`;
+    const what = `${wrong.length} of ${entries.length} index entries are wrong: ${listOf(wrong)}`;
     report({ severity: "flaw", file, offset, what, repair: "index" });
   }
 

@@ -93,7 +93,10 @@ export function reserveSegment(directory: string, number: number, plan: SegmentP
       writeSegmentHeader(buffer, number, plan);
       reachedStep("queue.reserved");
     };
-    const isMade = createMappedFile(filePath, plan.bytes, reserve, { durable: true });
+    const isMade = createMappedFile(filePath, plan.bytes, reserve, {
+      durable: true,
+      inPlace: true,
+    });
     if (isMade) reachedStep("queue.published");
     return isMade;
   } catch (error) {
@@ -124,7 +127,8 @@ export function openSegment(
   const filePath = path.join(directory, segmentFileName(number));
   let mapping: Mapping;
   try {
-    mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, segmentHeaderBytes);
+    const map = access === "read" ? mapFileToRead : mapFile;
+    mapping = map(filePath, segmentHeaderBytes, { inPlace: true });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") throw segmentGone(filePath);
     throw storageFailed(`opening ${filePath}`, error);

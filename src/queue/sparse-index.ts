@@ -9,6 +9,7 @@ import {
   indexEntriesOf,
   indexEntryBytes,
   indexOffset,
+  indexStrideBytes,
   recordHeaderBytes,
   recordOffset,
   segmentHeaderBytes,
@@ -23,6 +24,12 @@ export interface Place {
   readonly sequence: number;
   /** No record before it has a greater time; the greatest has this one, where `isExact`. */
   readonly latestNs: bigint;
+}
+
+/** The first offset at or behind which the record behind the one at `offset` gets an entry. */
+export function nextStride({ recordsStart }: Segment, offset: number): number {
+  const strides = Math.floor((offset - recordsStart) / indexStrideBytes) + 1;
+  return recordsStart + strides * indexStrideBytes;
 }
 
 /** Adds an entry: the caller knows that one is due, and is the writer. */

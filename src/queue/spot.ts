@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { isGaplessError } from "../errors.ts";
 import type { Control, Position } from "./control.ts";
-import { segmentFileName } from "./layout.ts";
+import { endMark, segmentFileName, segmentOffset } from "./layout.ts";
 import { durableEnd, openSegment, readBeginning, type Beginning, type Segment } from "./segment.ts";
 
 /** A queue, as whoever looks for something in its files knows it. */
@@ -38,6 +38,7 @@ export function nowhere(number: number): Segment {
       address: 0n,
       buffer,
       pageBytes: 0,
+      isMapped: false,
       sync: () => Promise.resolve(),
       syncBlocking: () => undefined,
       unmap: () => undefined,
@@ -102,6 +103,23 @@ export function spotBehind(queue: QueueFiles, position: Position): Spot | undefi
 /** Whether there is a file of that number, begun or not. */
 export function hasSegment({ directory }: QueueFiles, number: number): boolean {
   return fs.existsSync(path.join(directory, segmentFileName(number)));
+}
+
+/** Whether it is whole, and was never begun: reserved, or fenced as such. */
+export function isUnused({ directory, control }: QueueFiles, number: number): boolean {
+  let segment: Segment | undefined;
+  try {
+    segment = openSegment(directory, number, control.identity, "read");
+    const { words, recordsStart } = segment;
+    const lines = words.subarray(segmentOffset.firstSequence / 4, recordsStart / 4);
+    const first = words[recordsStart / 4] ?? 0;
+    return lines.every((word) => word === 0) && (first === 0 || first === endMark);
+  } catch (error) {
+    if (isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) return false;
+    throw error;
+  } finally {
+    segment?.mapping.unmap();
+  }
 }
 
 /** As `durableEnd`, for whoever trusts nothing where that is damaged. */

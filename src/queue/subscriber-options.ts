@@ -54,7 +54,8 @@ export function resolveSubscriberOptions(
   const wrong = (key: keyof SubscriberOptions, expected: string): GaplessError =>
     new GaplessError(
       "CONFIG_INVALID",
-      `${key}=${JSON.stringify(options[key])} of a subscriber of ${directory}: expected ${expected}.`,
+      `${key}=${JSON.stringify(options[key])} of a subscriber of ${directory}: ` +
+        `expected ${expected}.`,
     );
   const oneOf = <Value extends string>(
     key: keyof SubscriberOptions,

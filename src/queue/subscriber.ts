@@ -1,14 +1,20 @@
 /** The reading end of a queue: any number of them, each at its own pace, in whatever process. */
 import path from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
-import { announceSleep, readWakes, sleepBlocking, sleepOn, wake } from "../memory/sleep.ts";
+import { readWakes, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
 import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import type { HandedSubscriber } from "./hand-over.ts";
+import {
+  detectDisconnect,
+  writerStatus,
+  type DisconnectReason,
+  type WriterStatus,
+} from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
@@ -20,6 +26,7 @@ import {
   type ResolvedSubscriberOptions,
   type SubscriberOptions,
 } from "./subscriber-options.ts";
+import { sleepIntervalMs, Waiting } from "./waiting.ts";
 
 /** A message, and what goes with it. */
 export interface QueueMessage {
@@ -34,15 +41,8 @@ export interface QueueMessage {
   readonly payload: Uint8Array;
 }
 
-/** A sleeper says so often that it is well, and looks for itself. */
-const sleepIntervalMs = 250;
-/** So many polls that find nothing are followed by a word that somebody reads. */
-const pollsPerBeat = 64;
 /** `for await` takes at most so many messages a step. */
 const batchMax = 256;
-
-/** `Atomics.pause` is younger than TypeScript's library. */
-const atomics = Atomics as typeof Atomics & { pause(iterations?: number): void };
 
 /**
  * Opens a queue to read it as `name`, which one at a time can have.
@@ -96,11 +96,16 @@ export class Subscriber implements FanInSource {
   private readonly file: ReaderFile;
   private readonly options: ResolvedSubscriberOptions;
   private readonly reading: Reading;
-  private emptyPolls = 0;
+  private readonly waiting: Waiting;
   private isOpen = true;
 
-  /** Use `openSubscriber`. */
-  constructor(queue: QueueFiles, file: ReaderFile, options: ResolvedSubscriberOptions) {
+  /** Use `openSubscriber`. With `handed` it goes on where another thread has opened it. */
+  constructor(
+    queue: QueueFiles,
+    file: ReaderFile,
+    options: ResolvedSubscriberOptions,
+    handed?: Spot,
+  ) {
     this.directory = queue.directory;
     this.name = file.name;
     this.queue = queue;
@@ -110,21 +115,23 @@ export class Subscriber implements FanInSource {
     const { words, address } = queue.control;
     const { wakes: index } = readersBed;
     this.sleep = { words, index, address: address + BigInt(index * 4), expected: 0 };
-    const { start, spot } = this.findStart();
+    const { start, spot } =
+      handed === undefined ? this.findStart() : { start: undefined, spot: handed };
     this.reading = new Reading(queue, spot, options);
     this.envelope = this.reading.envelope;
+    this.waiting = new Waiting(queue.control, this.reading, file, options);
     try {
-      const losses = start.losses.map((loss) => this.record(loss));
-      // From now on it has a position, whether it ever commits or not.
-      const isNew = file.committed === undefined;
-      if (isNew || losses.length > 0) this.commit();
-      for (const loss of losses) options.onLoss?.(loss);
+      if (start !== undefined) this.begin(start);
     } catch (error) {
       this.reading.close();
       throw error;
     }
     file.noteTaken(this.position - 1);
     startBeating(this);
+  }
+
+  get isClosed(): boolean {
+    return !this.isOpen;
   }
 
   /** The sequence that is delivered next. */
@@ -295,44 +302,28 @@ export class Subscriber implements FanInSource {
    * free.
    */
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    if (this.spins()) return;
-    if (this.options.wait === "busy-spin") {
-      while (performance.now() < deadline && signal?.aborted !== true && this.isIdle()) {
-        await nextTurn();
-      }
-      return;
-    }
-    const wakeUp = (): void => wake(this.control, readersBed);
-    signal?.addEventListener("abort", wakeUp, { once: true });
-    try {
-      while (this.isOpen && signal?.aborted !== true) {
-        const leftMs = Math.min(deadline - performance.now(), sleepIntervalMs);
-        const wakes = readWakes(this.control, readersBed);
-        if (leftMs <= 0 || !this.mayFallAsleep()) break;
-        await sleepOn(this.control, readersBed, wakes, leftMs);
-      }
-    } finally {
-      signal?.removeEventListener("abort", wakeUp);
-    }
+    return this.waiting.wait(timeoutMs, signal);
   }
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
-    if (this.spins()) return;
-    if (this.options.wait === "busy-spin") {
-      while (this.isIdle() && performance.now() < deadline) atomics.pause();
-      return;
-    }
-    while (true) {
-      const leftMs = Math.min(deadline - performance.now(), sleepIntervalMs);
-      const wakes = readWakes(this.control, readersBed);
-      if (leftMs <= 0 || !this.mayFallAsleep()) return;
-      sleepBlocking(this.control, readersBed, wakes, leftMs);
-    }
+    this.waiting.block(timeoutMs);
+  }
+
+  /**
+   * Who writes, and how it is: whether it was seen at work within `ttlMs`. Reads files, some 50 µs.
+   */
+  writerStatus(ttlMs: number): WriterStatus {
+    this.checkOpen();
+    return writerStatus(this.control, this.directory, ttlMs);
+  }
+
+  /** Why no more is to be expected for now; undefined where it is. As `writerStatus`. */
+  detectDisconnect(ttlMs: number): DisconnectReason | undefined {
+    this.checkOpen();
+    return detectDisconnect(this.control, this.directory, ttlMs);
   }
 
   /** As `FanInSource.peek`. @throws GaplessError as `poll` */
@@ -364,7 +355,25 @@ export class Subscriber implements FanInSource {
   /** As `FanInSource.prepareToSleep`. */
   prepareToSleep(): boolean {
     this.sleep.expected = readWakes(this.control, readersBed);
-    return this.mayFallAsleep();
+    return this.waiting.mayFallAsleep();
+  }
+
+  /**
+   * Lets another thread of this process have it: see `adoptSubscriber`. Here it is closed; nobody
+   * waits in it.
+   */
+  handOver(): HandedSubscriber {
+    this.checkOpen();
+    this.isOpen = false;
+    stopBeating(this);
+    const { segment, offset, sequence, epoch } = this.reading.spot;
+    const memory = segment.mapping.handOver();
+    this.reading.close();
+    const control = this.control.mapping.handOver();
+    assert(control !== undefined, "a subscriber is handed over that is closed");
+    const { directory, name } = this;
+    const spot = { number: segment.number, memory, offset, sequence, epoch };
+    return { directory, name, control, file: this.file.handOver(), spot };
   }
 
   /** Lets another one read as this name. A wait under way returns. Idempotent. */
@@ -385,6 +394,15 @@ export class Subscriber implements FanInSource {
   /** A reader whose event loop turns is well, also while it deals with what it was given. */
   beatIfIdle(): void {
     this.file.noteSeen();
+  }
+
+  /** Records what is lost by where it begins. */
+  private begin(start: Start): void {
+    const losses = start.losses.map((loss) => this.record(loss));
+    // From now on it has a position, whether it ever commits or not.
+    const isNew = this.file.committed === undefined;
+    if (isNew || losses.length > 0) this.commit();
+    for (const loss of losses) this.options.onLoss?.(loss);
   }
 
   /** Where it begins. Segments may be deleted meanwhile: then it looks again. */
@@ -429,36 +447,7 @@ export class Subscriber implements FanInSource {
     if (!this.isOpen) return;
     const { position } = this.reading;
     if (position !== before) this.file.noteTaken(position - 1);
-    else if (++this.emptyPolls % pollsPerBeat !== 0) return;
-    this.file.beat();
-  }
-
-  private isIdle(): boolean {
-    if (!this.isOpen) return false;
-    this.noteStep(this.position);
-    return !this.reading.mayHaveMore;
-  }
-
-  /** Looks for a while, where the strategy says so. True where there was something. */
-  private spins(): boolean {
-    if (this.options.wait !== "spin-then-park") return false;
-    const end = performance.now() + this.options.spinMicros / 1000;
-    do {
-      for (let look = 0; look < 32; look++) {
-        if (this.reading.mayHaveMore) return true;
-        atomics.pause(16);
-      }
-    } while (performance.now() < end);
-    return false;
-  }
-
-  /** False where there is a reason not to sleep. */
-  private mayFallAsleep(): boolean {
-    this.file.noteSeen();
-    // SYNC reader-asleep: the flag, then another look; the writer completes a record, then looks
-    // at the flag.
-    announceSleep(this.control, readersBed);
-    return this.reading.isEmpty;
+    this.file.noteSteps(Math.max(1, position - before));
   }
 
   private checkOpen(): void {

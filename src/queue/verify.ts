@@ -7,15 +7,15 @@
  */
 import { setImmediate as rest } from "node:timers/promises";
 import { isGaplessError } from "../errors.ts";
-import { controlFileName, isOfThisBoot } from "./control.ts";
+import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { rangeOf, reasonOf, type QueueFinding, type RepairName } from "./flaw.ts";
-import { controlOffset, segmentFileName, segmentOffset } from "./layout.ts";
+import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
 import { observeQueue, type ObservedQueue } from "./observed-queue.ts";
 import { checkNotes } from "./queue-notes.ts";
 import { salvage } from "./salvage.ts";
 import { checkSegment, type Check, type CheckStart, type Progress } from "./segment-check.ts";
-import { TimeMax } from "./segment-notes.ts";
+import { TimeMax } from "./time-max.ts";
 import {
   listSegments,
   openSegment,
@@ -85,7 +85,9 @@ export async function verifyQueue(
 
 /** What a name of a segment leads to. */
 type Opened =
-  | { readonly kind: "missing" | "reserved" }
+  | { readonly kind: "missing" }
+  /** Or fenced before anybody began it. */
+  | { readonly kind: "reserved" }
   | { readonly kind: "broken"; readonly reason: string }
   | { readonly kind: "begun"; readonly segment: Segment; readonly beginning: Beginning };
 
@@ -111,13 +113,15 @@ class Verification {
     const isSettled = isOfThisBoot(control);
     const position = isSettled ? readPositionSoon(control) : undefined;
     const through = queue.isLive && position !== undefined ? position.sequence : Infinity;
-    this.check = { queue, isSettled, position, through, report };
+    const said = control.doubles[controlOffset.durable / 8] ?? 0;
+    const durable = Number.isSafeInteger(said) && said > 0 ? said : 0;
+    const written = readPosition(control)?.sequence ?? 0;
+    this.check = { queue, isSettled, position, durable, written, through, report };
   }
 
   *run(): Generator<undefined, void> {
     const { queue, check, progress } = this;
-    const { control, controlProblem } = queue;
-    const durable = control.doubles[controlOffset.durable / 8] ?? 0;
+    const { controlProblem } = queue;
     if (controlProblem !== undefined) {
       const what = reasonOf(controlProblem, queue.directory);
       check.report({ severity: "damage", file: controlFileName, what, repair: "control" });
@@ -128,7 +132,7 @@ class Verification {
       yield;
       number = yield* this.visit(number);
     }
-    checkNotes(queue, check, progress, durable);
+    checkNotes(queue, check, progress);
   }
 
   /** Looks at a segment, and returns the number of the one to go on with. */
@@ -139,14 +143,16 @@ class Verification {
     if (opened.kind === "begun") {
       start = this.enter(opened);
     } else {
-      const isBehindEnd = opened.kind === "reserved" && nextBegun(this.queue, number) === undefined;
-      if (isBehindEnd) {
+      const isEmpty = opened.kind === "reserved";
+      // Made ahead of time, and too late: nobody has ever begun it.
+      if (isEmpty && this.progress.latest === undefined) return number + 1;
+      if (isEmpty && nextBegun(this.queue, number) === undefined) {
         this.endBefore(number);
         return undefined;
       }
       if (this.isTornAway(number)) return undefined;
-      const said = "it says that it has not begun, and records behind it are there";
-      const spot = this.enterBroken(number, "reason" in opened ? opened.reason : said);
+      const reason = isEmpty ? "it has not begun, and one behind it has" : opened.reason;
+      const spot = this.enterBroken(number, reason);
       if (spot === undefined) return number + 1;
       start = spot;
     }
@@ -186,8 +192,7 @@ class Verification {
       });
     }
     progress.latest ??= new TimeMax(beginning.latestNs);
-    const epochLeast = Math.max(epoch, progress.epoch);
-    return { segment, firstSequence: sequence, offset, sequence, epoch: epochLeast };
+    return { segment, firstSequence: sequence, offset, sequence, epoch };
   }
 
   private isOdd({ latestNs, epoch }: Beginning): boolean {
@@ -287,8 +292,10 @@ function open({ directory, control }: ObservedQueue, number: number): Opened {
     segment = openSegment(directory, number, control.identity, "read");
     const beginning = readBeginning(segment);
     if (beginning !== undefined) return { kind: "begun", segment, beginning };
+    const first = segment.words[segment.recordsStart / 4] ?? 0;
     segment.mapping.unmap();
-    return { kind: "reserved" };
+    if (first === 0 || first === endMark) return { kind: "reserved" };
+    return { kind: "broken", reason: "it says that it has not begun, and something is in it" };
   } catch (error) {
     segment?.mapping.unmap();
     if (isGaplessError(error, "DATA_TRIMMED")) return { kind: "missing" };

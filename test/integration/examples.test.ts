@@ -1,15 +1,21 @@
 /** The examples that a reader of the documents is told to run. */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn, type ChildProcessByStdio } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { test, type TestContext } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 
-const folder = path.resolve(import.meta.dirname, "../../examples/bus");
+const examples = path.resolve(import.meta.dirname, "../../examples");
 const execute = promisify(execFile);
 
 async function run(program: string, ...words: string[]): Promise<string> {
-  const file = path.join(folder, program);
+  const file = path.join(examples, "bus", program);
   const { stdout } = await execute(process.execPath, ["--conditions=source", file, ...words], {
     timeout: 30_000,
   });
@@ -28,5 +34,101 @@ test("the example of the bus carries trades and signals, one run after the other
     assert.equal(lines.length, 4);
     assert.match(lines[0] ?? "", /^\d+ from (arbitrage|momentum): \1: sell, trade \d+$/);
     assert.equal(lines.at(-1), "143 signals");
+  }
+});
+
+/** A program of examples/queue that is running, and what it has printed. */
+class Running {
+  readonly lines: string[] = [];
+  private readonly program: string;
+  private readonly child: ChildProcessByStdio<null, Readable, null>;
+  private taken = 0;
+
+  constructor(t: TestContext, program: string, ...words: string[]) {
+    this.program = program;
+    const file = path.join(examples, "queue", program);
+    this.child = spawn(process.execPath, ["--conditions=source", file, ...words], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    createInterface({ input: this.child.stdout }).on("line", (line) => this.lines.push(line));
+    t.after(() => this.child.kill("SIGKILL"));
+  }
+
+  /** Waits for the next line that matches, and returns it. */
+  async line(pattern: RegExp): Promise<string> {
+    const deadline = performance.now() + 30_000;
+    for (;;) {
+      while (this.taken < this.lines.length) {
+        const line = this.lines[this.taken++] ?? "";
+        if (pattern.test(line)) return line;
+      }
+      const isOver = this.child.exitCode !== null || performance.now() > deadline;
+      if (isOver) assert.fail(`${this.program} printed no ${pattern.source}: ${this.lines.join()}`);
+      await pause(5);
+    }
+  }
+
+  /** Ends it, and returns how it ended. */
+  async end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
+    const exited = once(this.child, "exit");
+    this.child.kill(signal);
+    await exited;
+    return this.child.exitCode ?? this.child.signalCode;
+  }
+}
+
+test("the strategy of the example trades on a whole book of a living feed, and on no other", async (t) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-example-"));
+  t.after(() => fs.rmSync(directory, { recursive: true, force: true }));
+  const strategy = new Running(t, "strategy.ts", directory);
+  const monitor = new Running(t, "monitor.ts", directory);
+  await strategy.line(/^WaitingForFeed/);
+  await monitor.line(/^no writer yet$/);
+
+  const first = new Running(t, "feed.ts", directory);
+  await strategy.line(/^Trading/);
+  await monitor.line(/^writer open, epoch 1$/);
+  assert.equal(await first.end("SIGKILL"), "SIGKILL");
+  await strategy.line(/^WaitingForFeed/);
+  await monitor.line(/^writer gone, epoch 1$/);
+
+  // It goes on behind what it published last.
+  const second = new Running(t, "feed.ts", directory);
+  await strategy.line(/^Trading/);
+  await monitor.line(/^writer open, epoch 2$/);
+  await second.end("SIGKILL");
+  await strategy.line(/^WaitingForFeed/);
+  await monitor.line(/^writer gone, epoch 2$/);
+
+  // It goes on with what comes now.
+  const third = new Running(t, "feed.ts", directory, "missing");
+  await strategy.line(/^Trading/);
+  await monitor.line(/^writer open, epoch 3$/);
+  await monitor.line(/^\d+ messages, \d+\/s, 1 segments, read by .*strategy \d+/);
+  assert.equal(await third.end("SIGTERM"), 0);
+  await strategy.line(/^WaitingForFeed/);
+  await monitor.line(/^writer closed, epoch 3$/);
+  assert.equal(await strategy.end("SIGINT"), 0);
+  assert.equal(await monitor.end("SIGINT"), 0);
+
+  const gone = ["all orders cancelled", "WaitingForFeed: writer-lock-lost"];
+  const expected = [
+    /^Initializing$/,
+    /^WaitingForFeed: /,
+    /^WaitingForSnapshot: the feed has epoch 1$/,
+    /^Trading: on a snapshot/,
+    ...gone,
+    /^WaitingForSnapshot: the feed has epoch 2$/,
+    /^Trading: on the book that it had$/,
+    ...gone,
+    /^WaitingForSnapshot: the feed has epoch 3$/,
+    /^Trading: on a snapshot, [1-9]\d* deltas discarded$/,
+    ...gone,
+  ];
+  assert.equal(strategy.lines.length, expected.length, strategy.lines.join("\n"));
+  for (const [index, line] of strategy.lines.entries()) {
+    const pattern = expected[index] ?? "";
+    if (typeof pattern === "string") assert.equal(line, pattern);
+    else assert.match(line, pattern);
   }
 });

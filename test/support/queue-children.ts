@@ -63,7 +63,7 @@ export function startChild(
 /** Waits until `condition` holds. */
 export async function until(what: string, condition: () => unknown): Promise<void> {
   const deadlineMs = performance.now() + 30_000;
-  while (condition() !== true) {
+  while ((await condition()) !== true) {
     assert.ok(performance.now() < deadlineMs, `this takes too long: ${what}`);
     await pause(2);
   }

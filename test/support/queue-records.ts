@@ -3,9 +3,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
-import { controlFileName, openControl } from "../../src/queue/control.ts";
+import { controlFileName, openControl, writerLockName } from "../../src/queue/control.ts";
 import { controlOffset, recordHeaderBytes, recordOffset } from "../../src/queue/layout.ts";
-import { writerLockName } from "../../src/queue/open-publisher.ts";
 import { Cursor } from "../../src/queue/record.ts";
 import { listSegments, openSegment, readBeginning } from "../../src/queue/segment.ts";
 

@@ -1,6 +1,8 @@
 /** A process that does one thing with a queue, as queue-children.ts tells it to. */
+import readline from "node:readline";
 import { cleanupSegments } from "../../src/queue/cleanup.ts";
-import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { watchQueues } from "../../src/queue/discovery.ts";
+import { openPublisher, openSubscriber, type PublisherOptions } from "../../src/queue/queue.ts";
 import { startRetention } from "../../src/queue/retain.ts";
 import type { RetentionPolicy } from "../../src/queue/retention.ts";
 import { payloadOf } from "./queue-records.ts";
@@ -13,9 +15,21 @@ export interface PublishTask {
   readonly size: number;
 }
 
+export interface HoldTask {
+  readonly directory: string;
+  readonly options: PublisherOptions;
+}
+
 export interface CleanTask {
   readonly directory: string;
   readonly policy: RetentionPolicy;
+}
+
+/** What a process is to do that writes and reads, and commits all but the last 5 it takes. */
+export interface LiveTask {
+  readonly directory: string;
+  readonly options: PublisherOptions;
+  readonly reader: string;
 }
 
 const [role = "", task = "{}"] = process.argv.slice(2);
@@ -34,6 +48,36 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
     say("closed");
   },
 
+  /** Has a queue open, appends as it is told `append N`, closes at `close`, and goes on living. */
+  async hold({ directory, options }: HoldTask): Promise<void> {
+    const publisher = openPublisher(directory, options);
+    say(publisher.epoch);
+    for await (const line of readline.createInterface(process.stdin)) {
+      const [command, count = "0"] = line.split(" ");
+      for (let number = Number(count); number > 0; number--) {
+        publisher.append(1, payloadOf(publisher.lastSequence + 1, 100));
+      }
+      if (command === "close") await publisher.close();
+      say(command ?? "");
+    }
+  },
+
+  /** Appends and reads until it is killed, and is at work at all times. */
+  async live({ directory, options, reader }: LiveTask): Promise<void> {
+    await using publisher = openPublisher(directory, options);
+    await using subscriber = openSubscriber(directory, reader);
+    for (let round = 1; ; round++) {
+      for (let count = 0; count < 50; count++) {
+        publisher.append(round % 3, payloadOf(publisher.lastSequence + 1));
+      }
+      subscriber.poll(() => undefined, 10);
+      subscriber.commitThrough(subscriber.position - 6);
+      if (round % 20 === 0) await publisher.flush();
+      if (round === 20) say("ready");
+      await new Promise((resolve) => setTimeout(resolve, round % 5));
+    }
+  },
+
   async clean({ directory, policy }: CleanTask): Promise<void> {
     say(JSON.stringify(cleanupSegments(directory, policy)));
   },
@@ -41,6 +85,11 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
   /** Leaves a retention running, and comes to its end. */
   async retain({ directory, policy }: CleanTask): Promise<void> {
     startRetention(directory, policy);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  },
+
+  async watch({ root }: { readonly root: string }): Promise<void> {
+    watchQueues(root, {});
     await new Promise((resolve) => setTimeout(resolve, 50));
   },
 };

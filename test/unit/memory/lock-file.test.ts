@@ -111,6 +111,15 @@ test("a live holder keeps its lock unless the one who wants it may replace it", 
   assert.deepEqual(fs.readdirSync(path.dirname(lock)), []);
 });
 
+test("a lock that was removed with its directory is given back without more ado", (t) => {
+  const directory = path.join(makeDirectory(t), "queue");
+  fs.mkdirSync(directory);
+  const release = acquireLock(path.join(directory, "lock"));
+  fs.rmSync(directory, { recursive: true });
+  release();
+  assert.equal(fs.existsSync(directory), false);
+});
+
 test("a holder that is being replaced leaves its lock to whoever replaces it", (t) => {
   const lock = path.join(makeDirectory(t), "lock");
   const release = acquireLock(lock);

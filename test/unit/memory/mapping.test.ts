@@ -7,6 +7,7 @@ import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import {
+  adoptMapping,
   createMappedFile,
   mapFile,
   mapFileToRead,
@@ -134,6 +135,54 @@ test("stale views are empty once the memory is given back", (context) => {
   assert.throws(() => view.getUint8(0), TypeError);
   assert.equal(mapping.buffer.byteLength, 0);
   assert.equal(fs.readFileSync(filePath)[10], 1);
+});
+
+test("a file in a place comes where another one has been, into the same view", (context) => {
+  const directory = makeDirectory(context);
+  const bytes = 3 * mebibyte;
+  const options = { durable: false, inPlace: true };
+  const [first = "", second = ""] = ["first", "second"].map((name) => path.join(directory, name));
+  for (const [index, filePath] of [first, second].entries()) {
+    const fill = (buffer: ArrayBuffer): unknown => new Uint8Array(buffer).fill(index + 1);
+    assert.ok(createMappedFile(filePath, bytes, fill, options));
+  }
+  const one = mapFile(first, bytes, options);
+  const stale = new Uint8Array(one.buffer);
+  assert.equal(stale[bytes - 1], 1);
+  assert.ok(one.isMapped);
+  one.unmap();
+  one.unmap();
+  assert.ok(!one.isMapped);
+
+  assert.equal(stale[bytes - 1], 0);
+  stale[0] = 3;
+  assert.equal(fs.readFileSync(first)[0], 1);
+
+  const other = mapFileToRead(second, bytes, options);
+  assert.equal(other.buffer, one.buffer);
+  assert.deepEqual([stale[0], stale[bytes - 1]], [2, 2]);
+  const third = mapFile(first, bytes, options);
+  assert.notEqual(third.buffer, one.buffer);
+  third.unmap();
+  other.unmap();
+});
+
+test("memory that another thread takes over and gives back is a place for either", (context) => {
+  const filePath = path.join(makeDirectory(context), "passed");
+  const bytes = 5 * mebibyte;
+  const options = { durable: false, inPlace: true };
+  createMappedFile(filePath, bytes, () => undefined, options);
+  const made = mapFile(filePath, bytes, options);
+  const memory = made.handOver();
+  assert.ok(memory !== undefined && !made.isMapped);
+  const adopted = adoptMapping(memory, filePath);
+  assert.equal(adopted.buffer, made.buffer);
+  new Uint8Array(adopted.buffer)[7] = 7;
+  assert.equal(fs.readFileSync(filePath)[7], 7);
+  adopted.unmap();
+  const again = mapFile(filePath, bytes, options);
+  assert.equal(again.address, memory.address);
+  again.unmap();
 });
 
 test("any range is made durable, wherever its pages begin", async (context) => {

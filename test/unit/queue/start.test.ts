@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { isGaplessError } from "../../../src/errors.ts";
+import { openControl } from "../../../src/queue/control.ts";
 import { segmentFileName } from "../../../src/queue/layout.ts";
 import {
   openPublisher,
@@ -12,6 +13,7 @@ import {
   type QueueLoss,
   type StartMode,
 } from "../../../src/queue/queue.ts";
+import { reserveSegment } from "../../../src/queue/segment.ts";
 import { decideStart, type Arrival } from "../../../src/queue/start.ts";
 import { makeFastDirectory, payloadOf } from "../../support/queue-records.ts";
 
@@ -145,6 +147,22 @@ for (const { mode, committed, deleted, begins, lost = [] } of cases) {
     if (first !== undefined) assert.deepEqual(first.payload, payloadOf(begins, size));
   });
 }
+
+test("a segment that was made ahead of time, and too late, is none", async (t) => {
+  const directory = await prepare(t, 7);
+  remove(directory, 2);
+  const { identity, mapping } = openControl(directory, "read");
+  mapping.unmap();
+  for (const number of [1, 2]) {
+    reserveSegment(directory, number, { identity, bytes: segmentBytes, checksum: "fast" });
+  }
+  await using fresh = openSubscriber(directory, "fresh");
+  assert.equal(fresh.next()?.sequence, oldestLeft);
+  const isTrimmed = (error: unknown): boolean => isGaplessError(error, "DATA_TRIMMED");
+  assert.throws(() => openSubscriber(directory, "ledger"), isTrimmed);
+  await using reader = openSubscriber(directory, "ledger", { start: "resume-snapshot" });
+  assert.equal(reader.next()?.sequence, oldestLeft);
+});
 
 test("a reader that began at the end goes on there, though it has never committed", async (t) => {
   const directory = await prepare(t, undefined);
