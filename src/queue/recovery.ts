@@ -335,7 +335,12 @@ function cutOff({ segment, end }: Tail, isSameBoot: boolean): string | undefined
 }
 
 function seal(tail: Tail): void {
-  if (readEnding(tail.segment) === undefined) sealSegment(tail.segment, tail);
+  const { segment, end, lastSequence } = tail;
+  const ending = readEnding(segment);
+  if (ending?.end === end && ending.lastSequence === lastSequence) return;
+  // A power loss can bring back the end that an earlier one has taken.
+  unsealSegment(segment);
+  sealSegment(segment, tail);
 }
 
 function isEmpty(tail: Tail | undefined): boolean {
