@@ -3,7 +3,7 @@ import path from "node:path";
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 import { hasLiveWriter, openControl } from "./control.ts";
 import type { Discovered, DiscoveryTask, FoundQueue } from "./discovery.ts";
-import { newestSpot } from "./finding.ts";
+import { nextSequence } from "./finding.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import { lookAtTree, type SeenQueue, type SeenTree } from "./queue-tree.ts";
 import { listSegments } from "./segment.ts";
@@ -123,13 +123,11 @@ function inspect(directory: string): FoundQueue {
   try {
     const queue: QueueFiles = { directory, control };
     checkNewest(queue);
-    const { segment, sequence } = newestSpot(queue);
-    segment.mapping.unmap();
     return {
       directory: path.resolve(directory),
       identity: control.identity,
       segments: listSegments(directory).length,
-      lastSequence: sequence - 1,
+      lastSequence: nextSequence(queue) - 1,
       isWritten: hasLiveWriter(control),
     };
   } finally {

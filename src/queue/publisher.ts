@@ -157,7 +157,7 @@ export class Publisher {
     if (tail?.hasEnded === false) {
       this.enter(tail.segment, tail.beginning.firstSequence, tail.end);
     } else if (tail !== undefined) {
-      this.durable.retire(tail.segment.number, tail.end);
+      this.durable.retire(tail.segment, tail.end);
       tail.segment.mapping.unmap();
     }
     this.beatIfIdle();
@@ -256,10 +256,14 @@ export class Publisher {
     const first = entries[0];
     if (first === undefined) return this.sequence;
     assert(this.claimed === 0, "records are appended while a claim is open");
+    const { payloadBytesMax } = this;
     let space = 0;
     for (const { type, payload, timestampNs } of entries) {
       checkType(type);
       checkPayload(payload);
+      const { length } = payload;
+      // Before the space, whose 32 bits it does not fit into.
+      if (length > payloadBytesMax) throw tooLarge(this.directory, length, payloadBytesMax);
       if (timestampNs !== undefined) checkTime(timestampNs);
       space += spaceOf(headerBytes + payload.length);
     }
@@ -448,11 +452,16 @@ export class Publisher {
   /** The way of what has no room in this segment. False where a limit refuses the next one. */
   private makeRoom(length: number): boolean {
     this.checkOpen();
+    assert(this.claimed === 0, "room is made while a claim is open");
     if (!(Number.isSafeInteger(length) && length >= 0 && length <= this.payloadBytesMax)) {
       throw tooLarge(this.directory, length, this.payloadBytesMax);
     }
     const space = spaceOf(headerBytes + length);
-    if (!this.hasRoom(space) && !this.waitBlocking(space)) return false;
+    if (!this.hasRoom(space) && !this.waitBlocking(space)) {
+      // Otherwise it would be told to try again for ever.
+      if (!this.isWriter()) throw this.fenced();
+      return false;
+    }
     if (this.end + space > this.capacity) this.roll();
     return true;
   }
@@ -502,7 +511,7 @@ export class Publisher {
     }
     if (segment !== nothing) {
       sealSegment(segment, { lastSequence: this.sequence, latestNs: this.latestNs, end });
-      this.durable.retire(segment.number, end);
+      this.durable.retire(segment, end);
       this.supply.giveBack(segment);
     }
     this.number = number;

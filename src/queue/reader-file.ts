@@ -16,6 +16,7 @@ import {
   createMappedFile,
   mapFile,
   mapFileToRead,
+  syncDirectory,
   type MappedMemory,
   type Mapping,
 } from "../memory/mapping.ts";
@@ -118,7 +119,9 @@ export class ReaderFile {
       throw storageFailed(`opening ${filePath}`, error);
     }
     try {
-      if (handed === undefined) makeReaderFile(filePath, identity);
+      const isMade = handed === undefined && makeReaderFile(filePath, identity);
+      // The folder has to last as well, whoever has made it.
+      if (isMade) syncDirectory(directory);
       this.memory =
         handed === undefined
           ? openMemory(filePath, identity, "write")
@@ -308,10 +311,10 @@ function memoryOf(mapping: Mapping): ReaderMemory {
   return { mapping, words: new Int32Array(buffer), doubles: new Float64Array(buffer) };
 }
 
-function makeReaderFile(filePath: string, identity: bigint): void {
-  createMappedFile(filePath, readerBytes, (buffer) => writeHeader(buffer, readerMagic, identity), {
-    durable: true,
-  });
+/** Returns whether there was none. */
+function makeReaderFile(filePath: string, identity: bigint): boolean {
+  const initialize = (buffer: ArrayBuffer): void => writeHeader(buffer, readerMagic, identity);
+  return createMappedFile(filePath, readerBytes, initialize, { durable: true });
 }
 
 /** The same for one that somebody may be writing: between two looks he can be in both slots. */

@@ -7,7 +7,7 @@ import { readWakes, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
-import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import { nextSequence, spotOf, spotOfTime } from "./finding.ts";
 import type { HandedSubscriber } from "./hand-over.ts";
 import {
   detectDisconnect,
@@ -192,8 +192,10 @@ export class Subscriber implements FanInSource {
    * @throws GaplessError STORAGE_CORRUPT
    */
   previous(): QueueMessage | undefined {
+    const before = this.position;
     const isThere = this.reading.stepBack();
-    this.file.noteSteps(1);
+    // Retention is told what it needs again.
+    this.noteStep(before);
     return isThere ? this.copy() : undefined;
   }
 
@@ -238,6 +240,7 @@ export class Subscriber implements FanInSource {
   /** The same, for whoever deals with messages later than it takes them. */
   commitThrough(sequence: number): void {
     this.checkOpen();
+    assert(Number.isSafeInteger(sequence) && sequence >= 0, "a commit of what is no sequence");
     assert(sequence < this.position, "a commit of what was not taken");
     const { reading, file } = this;
     file.noteSeen();
@@ -257,13 +260,11 @@ export class Subscriber implements FanInSource {
     if (!Number.isSafeInteger(sequence)) {
       throw new GaplessError("CONFIG_INVALID", `sequence=${sequence}: expected a whole number.`);
     }
-    const newest = newestSpot(this.queue);
-    newest.segment.mapping.unmap();
-    if (sequence > newest.sequence) {
+    const next = nextSequence(this.queue);
+    if (sequence > next) {
       throw new GaplessError(
         "DATA_NOT_YET_AVAILABLE",
-        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ` +
-          `${newest.sequence}.`,
+        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ${next}.`,
       );
     }
     this.goTo(() => spotOf(this.queue, sequence));
