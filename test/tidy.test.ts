@@ -38,7 +38,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   testing: [],
   supervise: ["memory", "bus"],
   tlv: [],
-  cli: ["memory", "bus", "supervise", "tlv"],
+  cli: ["memory", "bus", "queue", "supervise", "tlv"],
 };
 
 /** The one place that each package is for. Types of anything may be imported anywhere. */

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { describeError, GaplessError } from "../errors.ts";
 import { bus } from "./bus.ts";
 import { clean } from "./clean.ts";
+import { queue } from "./queue.ts";
 import { up } from "./up.ts";
 
 const exitFailure = 1;
@@ -16,6 +17,7 @@ const program = new Command("gapless")
 program
   .addCommand(up().exitOverride())
   .addCommand(bus().exitOverride())
+  .addCommand(queue().exitOverride())
   .addCommand(clean().exitOverride());
 
 // Whoever reads the output has seen enough of it, as `head` does.

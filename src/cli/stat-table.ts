@@ -9,6 +9,15 @@ import type {
   LaneSnapshot,
   ProducerSnapshot,
 } from "../bus/inspect.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatNs,
+  formatRate,
+  formatRow,
+  wrap,
+} from "./table.ts";
 
 const lossesShown = 3;
 const widths = [-21, -8, 7, 6, 13, 10, 9, 9, 9] as const;
@@ -45,7 +54,7 @@ function formatLane(
   const former = before?.channels.find(({ name }) => name === channel.name)?.lanes[lane.priority];
   const seconds = (snapshot.atNs - (before?.atNs ?? 0)) / 1e9;
   const rateOf = (party: { name: string; messages: number }, parties: typeof lane.producers) =>
-    rate(party.messages, parties.find(({ name }) => name === party.name)?.messages, seconds);
+    formatRate(party.messages, parties.find(({ name }) => name === party.name)?.messages, seconds);
   const title = [
     channel.name,
     ...(channel.lanes.length > 1 ? [`priority ${lane.priority}`] : []),
@@ -58,7 +67,7 @@ function formatLane(
   const latencies = (what: string): string[] => [`${what} p50`, `${what} p99`];
   return [
     title.join("  "),
-    row([
+    formatRow(widths, [
       "  producer",
       "state",
       "pid",
@@ -71,10 +80,19 @@ function formatLane(
     ...lane.producers.flatMap((producer) =>
       formatProducer(producer, rateOf(producer, former?.producers ?? [])),
     ),
-    row(["  consumer", "state", "pid", "silent", "messages", "msg/s", "lag", ...latencies("e2e")]),
+    formatRow(widths, [
+      "  consumer",
+      "state",
+      "pid",
+      "silent",
+      "messages",
+      "msg/s",
+      "lag",
+      ...latencies("e2e"),
+    ]),
     ...lane.consumers.flatMap((consumer) => {
       const one = former?.consumers.find(({ name }) => name === consumer.name);
-      return formatConsumer(consumer, rate(consumer.messages, one?.messages, seconds));
+      return formatConsumer(consumer, formatRate(consumer.messages, one?.messages, seconds));
     }),
     ...newestOf(lane.losses).map((loss) => formatLoss(loss, lane, snapshot.atNs)),
   ];
@@ -83,7 +101,7 @@ function formatLane(
 function formatProducer(producer: ProducerSnapshot, rateText: string): string[] {
   const { dropped, rejected, pressured, errors } = producer;
   return [
-    row([
+    formatRow(widths, [
       ...partyCells(producer),
       rateText,
       formatBytes(producer.bytes),
@@ -97,7 +115,7 @@ function formatConsumer(consumer: ConsumerSnapshot, rateText: string): string[] 
   const { lost, filtered, errors, lagBytes } = consumer;
   const behind = lagBytes === 0 ? [] : [`${formatBytes(lagBytes)} to read`];
   return [
-    row([
+    formatRow(widths, [
       ...partyCells(consumer),
       rateText,
       formatCount(consumer.lag),
@@ -149,68 +167,4 @@ function formatLoss(loss: RecordedLoss, lane: LaneSnapshot, nowNs: number): stri
 
 function latencyCells({ count, p50Ns, p99Ns }: Latency): string[] {
   return count === 0 ? ["-", "-"] : [formatNs(p50Ns), formatNs(p99Ns)];
-}
-
-function row(cells: readonly string[]): string {
-  return cells
-    .map((cell, index) => {
-      const width = widths[index] ?? 0;
-      return width < 0 ? cell.padEnd(-width) : cell.padStart(width);
-    })
-    .join(" ")
-    .trimEnd();
-}
-
-function rate(now: number, before: number | undefined, seconds: number): string {
-  if (before === undefined || seconds <= 0) return "-";
-  return formatCount(Math.max(0, Math.round((now - before) / seconds)));
-}
-
-/** 1234567 as 1,234,567. */
-export function formatCount(count: number): string {
-  return Math.round(count)
-    .toString()
-    .replace(/\B(?=(\d{3})+$)/g, ",");
-}
-
-export function formatBytes(bytes: number): string {
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  const digits = unit === 0 || value >= 100 ? 0 : 1;
-  return `${Number(value.toFixed(digits))} ${units[unit] ?? ""}`;
-}
-
-/** Short: at most six columns. */
-export function formatDuration(milliseconds: number): string {
-  const seconds = milliseconds / 1000;
-  if (seconds < 1) return `${Math.round(milliseconds)} ms`;
-  if (seconds < 120) return `${Math.floor(seconds)} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h`;
-}
-
-function formatNs(ns: number): string {
-  if (ns < 1000) return `${ns} ns`;
-  if (ns < 1e6) return `${Number((ns / 1e3).toPrecision(3))} µs`;
-  if (ns < 1e9) return `${Number((ns / 1e6).toPrecision(3))} ms`;
-  return `${Number((ns / 1e9).toPrecision(3))} s`;
-}
-
-/** Breaks at blanks before column 100. */
-function wrap(text: string, indent: string): string[] {
-  const lines: string[] = [];
-  let line = indent;
-  for (const word of text.split(" ")) {
-    if (line.length + word.length > 99 && line.trim() !== "") {
-      lines.push(line.trimEnd());
-      line = `${indent}  `;
-    }
-    line += `${word} `;
-  }
-  return [...lines, line.trimEnd()];
 }

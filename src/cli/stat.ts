@@ -1,15 +1,12 @@
 /** `gapless bus stat`: every channel, producer and consumer of a running bus, from outside. */
-import { setInterval as ticks } from "node:timers/promises";
 import { Command } from "commander";
 import { judgeHealth } from "../bus/health.ts";
 import type { BusSnapshot } from "../bus/inspect.ts";
 import { openInspector } from "../bus/inspector.ts";
 import { locateBus, withBusOptions, type BusFlags, type BusLocation } from "./bus-location.ts";
-import { untilInterrupted } from "./interrupt.ts";
 import { openScreen } from "./screen.ts";
 import { formatBus } from "./stat-table.ts";
-
-const watchIntervalMs = 1000;
+import { watch } from "./watch.ts";
 
 interface StatFlags extends BusFlags {
   readonly watch?: boolean;
@@ -37,10 +34,9 @@ async function show(config: string | undefined, flags: StatFlags): Promise<void>
     );
     return;
   }
-  using interrupt = untilInterrupted();
   const screen = openScreen(process.stdout);
   let before: BusSnapshot | undefined;
-  const look = (): void => {
+  await watch(() => {
     const snapshot = inspector.inspect();
     if (flags.json === true) {
       process.stdout.write(`${JSON.stringify(documentOf(location, snapshot))}\n`);
@@ -48,15 +44,7 @@ async function show(config: string | undefined, flags: StatFlags): Promise<void>
       screen.show(linesOf(location, snapshot, before));
     }
     before = snapshot;
-  };
-  look();
-  try {
-    for await (const _tick of ticks(watchIntervalMs, undefined, { signal: interrupt.signal })) {
-      look();
-    }
-  } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
-  }
+  });
 }
 
 function linesOf(

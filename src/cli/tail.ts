@@ -10,7 +10,7 @@ import { invalidConfig } from "../config.ts";
 import { locateBus, withBusOptions, type BusFlags } from "./bus-location.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { decodeMessage, formatDecoded } from "./message-text.ts";
-import { formatCount, formatDuration } from "./stat-table.ts";
+import { formatCount, formatDuration } from "./table.ts";
 
 const lookIntervalMs = 20;
 /** Whether the channel is still the same is asked after so many looks that found nothing. */

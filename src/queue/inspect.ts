@@ -6,11 +6,12 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { describeError, isGaplessError } from "../errors.ts";
+import { isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
 import { isMappedBy } from "../memory/mapped-files.ts";
 import { isOfThisBoot, writerOf, type Position } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
+import { reasonOf } from "./flaw.ts";
 import { controlOffset, recordOffset, segmentFileName, type ChecksumKind } from "./layout.ts";
 import { lossesFileName, readLosses, type LossLedger } from "./loss-ledger.ts";
 import { observeQueue, type ObservedQueue } from "./observed-queue.ts";
@@ -128,7 +129,7 @@ export function inspectQueue(directory: string): QueueSnapshot {
   const { control, controlProblem } = queue;
   const unreadable: UnreadableFile[] = [];
   const report = (file: string, error: unknown): void => {
-    unreadable.push({ file, reason: typeof error === "string" ? error : describeError(error) });
+    unreadable.push({ file, reason: reasonOf(error, queue.directory) });
   };
   if (controlProblem !== undefined) report(path.basename(control.filePath), controlProblem);
   // Before the segments: what is noted is there.
@@ -164,7 +165,7 @@ function inspectWriter({ control, isLive }: ObservedQueue): WriterSnapshot | und
   const { words } = control;
   const { pid } = writerOf(control);
   if (pid === 0) return undefined;
-  const isOpen = Atomics.load(words, controlOffset.open / 4) === 1;
+  const isOpen = Atomics.load(words, controlOffset.open / 4) !== 0;
   return {
     state: isLive ? "open" : isOpen ? "gone" : "closed",
     pid,
@@ -215,7 +216,7 @@ function inspectSegment(segment: Segment, isSettled: boolean, report: Report): S
       : ({ ...ending, found: "end" } as const);
   const { end, lastSequence, latestNs } = last;
   if (last.found === "damage" && (isSettled || end < durableEnd)) {
-    report(file, `offset=${end}: what is there is no record.`);
+    report(file, `at offset=${end} is no record`);
   }
   const first = new Cursor(segment, recordsStart, firstSequence, 0);
   const firstNs =

@@ -20,6 +20,8 @@ export interface Check {
   readonly position: Position | undefined;
   /** The newest sequence that was said to be durable; 0 where nothing says so. */
   readonly durable: number;
+  /** The newest sequence that a writer has noted, in whatever boot; 0 where that is not known. */
+  readonly written: number;
   /** Nothing behind this sequence is looked at: the writer is at work there. */
   readonly through: number;
   readonly report: (finding: QueueFinding) => void;
@@ -151,7 +153,8 @@ class SegmentWalk {
     const isMissing = known.sequence >= sequence || known.end > offset;
     const durable = notes.durable ?? segment.recordsStart;
     if (!check.isSettled && offset >= durable && !this.isDurableBehind()) {
-      if (found === "damage" || !known.isLast || isMissing) this.noteTorn();
+      const wasMore = isMissing || check.written >= sequence;
+      if (found === "damage" || !known.isLast || wasMore) this.noteTorn();
       // What it says of records behind is cut off with them.
       this.index.passTo(Infinity);
       this.finish();
@@ -252,9 +255,11 @@ class SegmentWalk {
 
   private noteTorn(): void {
     const { cursor, check, file } = this;
+    const { written } = check;
+    const newest = written >= cursor.sequence ? `, through sequence=${written},` : "";
     const what =
-      `the log ends before sequence=${cursor.sequence}: what is behind was never durable, and a ` +
-      "power loss has taken of it what it liked. The next writer cuts it off";
+      `the log ends before sequence=${cursor.sequence}: what was behind it${newest} was never ` +
+      "durable, and a power loss has taken of it what it liked. The next writer cuts off the rest";
     check.report({ severity: "note", file, offset: cursor.offset, what });
   }
 

@@ -7,7 +7,7 @@
  */
 import { setImmediate as rest } from "node:timers/promises";
 import { isGaplessError } from "../errors.ts";
-import { controlFileName, isOfThisBoot } from "./control.ts";
+import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { rangeOf, reasonOf, type QueueFinding, type RepairName } from "./flaw.ts";
 import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
@@ -115,7 +115,8 @@ class Verification {
     const through = queue.isLive && position !== undefined ? position.sequence : Infinity;
     const said = control.doubles[controlOffset.durable / 8] ?? 0;
     const durable = Number.isSafeInteger(said) && said > 0 ? said : 0;
-    this.check = { queue, isSettled, position, durable, through, report };
+    const written = readPosition(control)?.sequence ?? 0;
+    this.check = { queue, isSettled, position, durable, written, through, report };
   }
 
   *run(): Generator<undefined, void> {

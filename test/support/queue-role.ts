@@ -1,7 +1,8 @@
 /** A process that does one thing with a queue, as queue-children.ts tells it to. */
 import readline from "node:readline";
 import { cleanupSegments } from "../../src/queue/cleanup.ts";
-import { openPublisher, type PublisherOptions } from "../../src/queue/queue.ts";
+import { watchQueues } from "../../src/queue/discovery.ts";
+import { openPublisher, openSubscriber, type PublisherOptions } from "../../src/queue/queue.ts";
 import { startRetention } from "../../src/queue/retain.ts";
 import type { RetentionPolicy } from "../../src/queue/retention.ts";
 import { payloadOf } from "./queue-records.ts";
@@ -22,6 +23,13 @@ export interface HoldTask {
 export interface CleanTask {
   readonly directory: string;
   readonly policy: RetentionPolicy;
+}
+
+/** What a process is to do that writes and reads, and commits all but the last 5 it takes. */
+export interface LiveTask {
+  readonly directory: string;
+  readonly options: PublisherOptions;
+  readonly reader: string;
 }
 
 const [role = "", task = "{}"] = process.argv.slice(2);
@@ -54,6 +62,22 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
     }
   },
 
+  /** Appends and reads until it is killed, and is at work at all times. */
+  async live({ directory, options, reader }: LiveTask): Promise<void> {
+    await using publisher = openPublisher(directory, options);
+    await using subscriber = openSubscriber(directory, reader);
+    for (let round = 1; ; round++) {
+      for (let count = 0; count < 50; count++) {
+        publisher.append(round % 3, payloadOf(publisher.lastSequence + 1));
+      }
+      subscriber.poll(() => undefined, 10);
+      subscriber.commitThrough(subscriber.position - 6);
+      if (round % 20 === 0) await publisher.flush();
+      if (round === 20) say("ready");
+      await new Promise((resolve) => setTimeout(resolve, round % 5));
+    }
+  },
+
   async clean({ directory, policy }: CleanTask): Promise<void> {
     say(JSON.stringify(cleanupSegments(directory, policy)));
   },
@@ -61,6 +85,11 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
   /** Leaves a retention running, and comes to its end. */
   async retain({ directory, policy }: CleanTask): Promise<void> {
     startRetention(directory, policy);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  },
+
+  async watch({ root }: { readonly root: string }): Promise<void> {
+    watchQueues(root, {});
     await new Promise((resolve) => setTimeout(resolve, 50));
   },
 };

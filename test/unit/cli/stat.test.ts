@@ -6,7 +6,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import test from "node:test";
 import type { BusSnapshot, Health } from "gapless/bus";
-import { formatBytes, formatDuration } from "../../../src/cli/stat-table.ts";
+import { formatBytes, formatDuration } from "../../../src/cli/table.ts";
 import { identifySelf } from "../../../src/memory/process-identity.ts";
 import { shmDirectoryOf } from "../../../src/supervise/run-directory.ts";
 import { gapless, startGapless } from "../../support/bus-command.ts";

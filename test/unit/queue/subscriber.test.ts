@@ -272,6 +272,20 @@ for (const wait of ["park", "spin-then-park", "busy-spin"] as const) {
   });
 }
 
+test("the name of a new reader's file lasts, and so does that of its folder", async (t) => {
+  const { directory, publisher } = prepare(t, 1);
+  await using _publisher = publisher;
+  const synced = new Set<string>();
+  const { fsyncSync } = fs;
+  t.mock.method(fs, "fsyncSync", (fd: number) => {
+    synced.add(fs.readlinkSync(`/proc/self/fd/${fd}`));
+    fsyncSync(fd);
+  });
+  await openSubscriber(directory, "ledger").close();
+  assert.ok(synced.has(path.join(directory, "readers")));
+  assert.ok(synced.has(directory));
+});
+
 test("one at a time reads as a name, and another is told who", async (t) => {
   const { directory, publisher } = prepare(t, 1);
   await using _publisher = publisher;

@@ -1,0 +1,31 @@
+/** `gapless queue readers`: who reads a queue, and taking away who does not come back. */
+import { Command } from "commander";
+import { inspectQueue } from "../queue/inspect.ts";
+import { removeReader } from "../queue/reader-removal.ts";
+import { formatJson } from "./json-text.ts";
+import { formatReaders } from "./queue-table.ts";
+
+interface ReadersFlags {
+  readonly remove?: string;
+  readonly json?: boolean;
+}
+
+export function queueReaders(): Command {
+  return new Command("readers")
+    .description("Show who reads a queue, or has read it, and how far they are.")
+    .argument("<path>", "directory of the queue, or of a copy")
+    .option("--remove <name>", "forget where this reader is; not one that is open")
+    .option("--json", "print them as one JSON array")
+    .action(show);
+}
+
+function show(directory: string, { remove, json }: ReadersFlags): void {
+  if (remove !== undefined) {
+    removeReader(directory, remove);
+    process.stdout.write(`removed  ${remove}\n`);
+    return;
+  }
+  const snapshot = inspectQueue(directory);
+  const text = json === true ? formatJson(snapshot.readers, 2) : formatReaders(snapshot).join("\n");
+  process.stdout.write(`${text}\n`);
+}
