@@ -20,6 +20,7 @@ export function parseTime(key: string, text: string, nowMs: number): bigint {
   const ms =
     unitMs === undefined ? (isDate ? Date.parse(text) : NaN) : nowMs - Number(ago?.[1]) * unitMs;
   if (Number.isFinite(ms)) return BigInt(Math.max(0, Math.floor(ms))) * 1_000_000n;
-  const problem = `expected a time such as 2026-01-31T09:00:00Z, or 15m, found ${JSON.stringify(text)}`;
+  const found = JSON.stringify(text);
+  const problem = `expected a time such as 2026-01-31T09:00:00Z, or 15m, found ${found}`;
   throw invalidConfig("command line", [{ key, problem }]);
 }

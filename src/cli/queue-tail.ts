@@ -4,7 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { Command, Option } from "commander";
 import { invalidConfig } from "../config.ts";
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
-import { newestSpot, spotOf, spotOfTime } from "../queue/finding.ts";
+import { nextSequence, spotOf, spotOfTime } from "../queue/finding.ts";
 import { observeQueue, type ObservedQueue } from "../queue/observed-queue.ts";
 import { Reading, type Stretch } from "../queue/reading.ts";
 import type { Spot } from "../queue/spot.ts";
@@ -161,12 +161,10 @@ function makePrinter({ envelope }: Reading, { json }: TailFlags): Printer {
 
 /** Where it begins; and the sequence before which it ends, which is that of what is yet to come. */
 function rangeOf(queue: ObservedQueue, flags: TailFlags): { start: Spot; end: number } {
-  const newest = newestSpot(queue);
-  const end = flags.follow === true ? Infinity : newest.sequence;
+  const next = nextSequence(queue);
+  const end = flags.follow === true ? Infinity : next;
   const isAtEnd = flags.follow === true && flags.from === undefined && flags.since === undefined;
-  if (isAtEnd) return { start: newest, end };
-  newest.segment.mapping.unmap();
-  return { start: startOf(queue, newest.sequence, flags), end };
+  return { start: isAtEnd ? spotOf(queue, next) : startOf(queue, next, flags), end };
 }
 
 function startOf(queue: ObservedQueue, next: number, { from, since, limit }: TailFlags): Spot {

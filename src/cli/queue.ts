@@ -1,4 +1,4 @@
-/** `gapless queue`: what there is to know of a queue, and what can be mended. One file a subcommand. */
+/** `gapless queue`: what is to be known of a queue, and can be mended. One file a subcommand. */
 import { Command } from "commander";
 import { queueBench } from "./queue-bench.ts";
 import { queueInspect } from "./queue-inspect.ts";

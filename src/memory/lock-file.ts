@@ -37,7 +37,11 @@ export interface LockOptions {
  * @throws GaplessError ALREADY_OPEN where a live process has it, this one included.
  */
 export function acquireLock(lockPath: string, options: LockOptions = {}): () => void {
-  const token = acquire(lockPath, options.mayReplace ?? never);
+  return adoptLock(lockPath, acquire(lockPath, options.mayReplace ?? never));
+}
+
+/** What gives a lock back that another thread of this process has acquired: see `readHolder`. */
+export function adoptLock(lockPath: string, token: string): () => void {
   let isMine = true;
   return () => {
     if (isMine) giveBack(lockPath, token);

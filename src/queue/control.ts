@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { GaplessError, storageFailed } from "../errors.ts";
+import { beatAt, renewClock, silenceAt } from "../memory/heartbeat.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive, type ProcessIdentity } from "../memory/process-identity.ts";
 import type { Bed, SleepMemory } from "../memory/sleep.ts";
@@ -14,6 +15,7 @@ import {
   formatVersion,
   headerOffset,
   positionSalt,
+  writerState,
 } from "./layout.ts";
 
 export const controlFileName = "queue.control";
@@ -68,6 +70,11 @@ export function openControl(directory: string, access: "read" | "write"): Contro
     if ((error as NodeJS.ErrnoException).code === "ENOENT") throw noQueue(directory);
     throw storageFailed(`opening ${filePath}`, error);
   }
+  return controlOf(mapping, filePath);
+}
+
+/** The control file in a mapping of it. @throws GaplessError STORAGE_CORRUPT */
+export function controlOf(mapping: Mapping, filePath: string): Control {
   try {
     const identity = checkHeader(filePath, mapping.buffer, controlMagic);
     return {
@@ -177,14 +184,27 @@ function positionCheckOf(segment: number, end: number, sequence: number): number
   return segment ^ end ^ sequence ^ positionSalt;
 }
 
-/** Makes this process the writer, with an epoch of its own. It has the lock already. */
-export function enterWriter({ mapping, words, doubles }: Control, epoch: number): void {
+/**
+ * Makes this process the writer, with an epoch of its own. It has the lock already. Nobody takes
+ * over from it before `openWriter`; whoever comes after it, should it be killed before that, knows
+ * by `isFencing` that the writer before it may not be fenced yet.
+ */
+export function enterWriter(control: Control, epoch: number, isFencing: boolean): void {
+  const { mapping, words, doubles } = control;
   const { pid, startTicks, bootId } = identifySelf();
+  Atomics.store(words, controlOffset.open / 4, isFencing ? writerState.fencing : 0);
+  // Of the writer before it, that would be a silence of this one.
+  renewClock();
+  beatAt(words, controlOffset.heartbeat / 4);
   words[controlOffset.pid / 4] = pid;
   doubles[controlOffset.startTicks / 8] = startTicks;
   Buffer.from(mapping.buffer, controlOffset.boot, bootIdBytes).write(bootId, "hex");
   Atomics.store(words, controlOffset.epoch / 4, epoch);
-  Atomics.store(words, controlOffset.open / 4, 1);
+}
+
+/** From now on it writes. */
+export function openWriter({ words }: Control): void {
+  Atomics.store(words, controlOffset.open / 4, writerState.open);
 }
 
 /** The process that writes, or that wrote last. */
@@ -203,7 +223,29 @@ export function isOfThisBoot(control: Control): boolean {
 
 /** Whether a writer has the queue open, and lives. Reads /proc: for slow paths. */
 export function hasLiveWriter(control: Control): boolean {
-  return Atomics.load(control.words, controlOffset.open / 4) === 1 && isAlive(writerOf(control));
+  return Atomics.load(control.words, controlOffset.open / 4) !== 0 && isAlive(writerOf(control));
+}
+
+/** Whether a writer that is not fenced may still live. Reads /proc. */
+export function mayHaveWriter(control: Control): boolean {
+  const state = Atomics.load(control.words, controlOffset.open / 4);
+  return hasLiveWriter(control) || (state === writerState.fencing && isOfThisBoot(control));
+}
+
+/** Whether that process has opened the queue, and has been silent for so long since. */
+export function isSilent(
+  control: Control,
+  { pid, startTicks }: ProcessIdentity,
+  ms: number,
+): boolean {
+  const { words } = control;
+  const writer = writerOf(control);
+  return (
+    Atomics.load(words, controlOffset.open / 4) === writerState.open &&
+    writer.pid === pid &&
+    writer.startTicks === startTicks &&
+    silenceAt(words, controlOffset.heartbeat / 4) >= ms
+  );
 }
 
 function noQueue(directory: string): GaplessError {

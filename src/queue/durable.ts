@@ -11,7 +11,13 @@ import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
 import { readersBed, type Control } from "./control.ts";
 import { GroupCommit } from "./group-commit.ts";
-import { controlOffset, segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
+import {
+  checksumKinds,
+  controlOffset,
+  segmentFileName,
+  segmentHeaderBytes,
+  segmentOffset,
+} from "./layout.ts";
 import type { Durability } from "./options.ts";
 import { markDurable, type Segment } from "./segment.ts";
 import { segmentDamaged } from "./storage-errors.ts";
@@ -33,10 +39,13 @@ export interface DurableStart {
   readonly number: number;
 }
 
+const unchecked = checksumKinds.indexOf("none");
+
 /** A segment that has ended and is not known to be durable. */
 interface Retired {
   readonly number: number;
   readonly end: number;
+  readonly isUnchecked: boolean;
 }
 
 export class Durable {
@@ -96,8 +105,8 @@ export class Durable {
   }
 
   /** Told of a segment that has ended. */
-  retire(number: number, end: number): void {
-    this.retired.push({ number, end });
+  retire({ number, checksum }: Segment, end: number): void {
+    this.retired.push({ number, end, isUnchecked: checksum === "none" });
   }
 
   flush(): Promise<void> {
@@ -122,6 +131,8 @@ export class Durable {
     try {
       await this.flush();
     } finally {
+      // One that has nothing to add can be under way still, for somebody who waits for it.
+      await this.commits.idle();
       await this.handle?.file.close();
       this.handle = undefined;
     }
@@ -148,11 +159,14 @@ export class Durable {
       if (this.unknownBelow > 0) await this.recollect();
       const retired = [...this.retired];
       for (const one of retired) {
-        await this.syncSegment(one.number, one.end, undefined);
+        await this.syncSegment(one, undefined);
         this.retired.shift();
       }
       const isLast = retired.at(-1)?.number === segment?.number;
-      if (segment !== undefined && !isLast) await this.syncSegment(segment.number, end, segment);
+      if (segment !== undefined && !isLast) {
+        const { number, checksum } = segment;
+        await this.syncSegment({ number, end, isUnchecked: checksum === "none" }, segment);
+      }
     } catch (error) {
       this.failure = storageFailed(`flushing the queue in ${this.directory}`, error);
       this.onFailure();
@@ -164,7 +178,10 @@ export class Durable {
     // One that was fenced meanwhile does not take back what the next one has told.
     doubles[controlOffset.durable / 8] = Math.max(told, this.sequence);
     reachedStep("queue.durable");
-    if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
+    // SYNC durable-asleep: a swap, as a load could be done before the store of `durable` is seen; a
+    // reader sets the flag, then looks.
+    const asleep = Atomics.compareExchange(words, readersBed.asleep, 1, 1);
+    if (asleep !== 0) wake(this.control, readersBed);
   }
 
   /** Finds the segments that an earlier writer of this boot has left without a sync. */
@@ -174,13 +191,17 @@ export class Durable {
       if (header === undefined) break;
       const end = header.readUInt32LE(segmentOffset.end);
       if (header.readUInt32LE(segmentOffset.durable) >= end) break;
-      this.retired.unshift({ number, end });
+      const isUnchecked = header.readUInt32LE(segmentOffset.checksum) === unchecked;
+      this.retired.unshift({ number, end, isUnchecked });
     }
     this.unknownBelow = 0;
   }
 
   /** Where the segment is still mapped, its durable mark is stored there. */
-  private async syncSegment(number: number, end: number, segment?: Segment): Promise<void> {
+  private async syncSegment(
+    { number, end, isUnchecked }: Retired,
+    segment: Segment | undefined,
+  ): Promise<void> {
     const file = await this.openFile(number);
     if (file === undefined) {
       // Its readers have it behind them; of the one that is written that cannot be.
@@ -192,7 +213,7 @@ export class Durable {
     if (segment?.mapping.isMapped === true) markDurable(segment, end);
     else await writeMark(file, end);
     // Without sums, nothing but the mark tells after a power loss what is whole.
-    if (this.isUnchecked) await file.datasync();
+    if (isUnchecked) await file.datasync();
   }
 
   /** The file of the segment that is written stays open. */
@@ -203,10 +224,6 @@ export class Durable {
     const file = await openIfThere(this.pathOf(number), "r+");
     if (file !== undefined) this.handle = { number, file };
     return file;
-  }
-
-  private get isUnchecked(): boolean {
-    return this.segment?.checksum === "none";
   }
 
   private pathOf(number: number): string {

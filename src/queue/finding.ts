@@ -36,15 +36,20 @@ export function oldestSpot(queue: QueueFiles): Spot {
   }
 }
 
-/** Where the next record is to come. */
-export function newestSpot(queue: QueueFiles): Spot {
+/** The sequence that the next record will have. */
+export function nextSequence(queue: QueueFiles): number {
   const isSettled = isOfThisBoot(queue.control);
   const position = isSettled ? readPositionSoon(queue.control) : undefined;
-  const start = position === undefined ? undefined : spotBehind(queue, position);
+  const noted = position === undefined ? undefined : spotBehind(queue, position);
+  // Its segment is damaged: what the writer has noted is true nevertheless.
+  if (position !== undefined && noted === undefined) return position.sequence + 1;
   // After a power loss what is not known to be durable has to hold by its sum.
   const isThere = ({ segment, offset }: Cursor): boolean =>
     isSettled || offset < durableEndOf(segment) || segment.checksum !== "none";
-  return walkWhile(queue, start ?? lastKnownSpot(queue, isSettled), isThere, !isSettled);
+  const start = noted ?? lastKnownSpot(queue, isSettled);
+  const { segment, sequence } = walkWhile(queue, start, isThere, !isSettled);
+  segment.mapping.unmap();
+  return sequence;
 }
 
 /**
@@ -73,6 +78,7 @@ function oldestSpotFor(queue: QueueFiles, sequence: number): Spot {
 
 /** In front of the first record left whose time is not before; at the end if there is none. */
 export function spotOfTime(queue: QueueFiles, timestampNs: bigint): Spot {
+  const isSettled = isOfThisBoot(queue.control);
   const number = lastSegment(queue, ({ latestNs }) => latestNs < timestampNs);
   const begun = number === undefined ? undefined : openBegunIfWhole(queue, number);
   let start: Spot;
@@ -83,10 +89,16 @@ export function spotOfTime(queue: QueueFiles, timestampNs: bigint): Spot {
     const { offset, sequence } = placeBeforeTime(segment, beginning, timestampNs);
     start = { segment, offset, sequence, epoch: beginning.epoch };
   }
-  return walkWhile(queue, start, ({ segment, offset }) => {
+  const spot = walkWhile(queue, start, ({ segment, offset }) => {
     const timeNs = segment.view.getBigUint64(offset + recordOffset.timestamp, true);
     return timeNs < timestampNs;
   });
+  if (isSettled) return spot;
+  // After a power loss, what is behind the end of the log is going to be cut off.
+  const next = nextSequence(queue);
+  if (spot.sequence <= next) return spot;
+  spot.segment.mapping.unmap();
+  return spotOf(queue, next);
 }
 
 /** In front of the first record whose writer came after that of `epoch`; at the end if none. */

@@ -35,7 +35,7 @@ export function rangeOf(from: number, to: number): SequenceRange | undefined {
   return from <= to ? { from, to } : undefined;
 }
 
-/** What an error says is wrong with a file, without what it advises, and without saying where it is. */
+/** What an error says is wrong with a file, without what it advises and where it is. */
 export function reasonOf(error: unknown, directory: string): string {
   const text = typeof error === "string" ? error : describeError(error);
   const [reason = ""] = text.split(". ");

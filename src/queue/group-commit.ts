@@ -23,6 +23,12 @@ export class GroupCommit {
     return this.next;
   }
 
+  /** Resolves when no sync is under way, whatever became of those that were. */
+  async idle(): Promise<void> {
+    await Promise.allSettled([this.next]);
+    await Promise.allSettled([this.current]);
+  }
+
   private begin(): Promise<void> {
     this.next = undefined;
     this.current = this.sync();

@@ -165,7 +165,7 @@ function inspectWriter({ control, isLive }: ObservedQueue): WriterSnapshot | und
   const { words } = control;
   const { pid } = writerOf(control);
   if (pid === 0) return undefined;
-  const isOpen = Atomics.load(words, controlOffset.open / 4) === 1;
+  const isOpen = Atomics.load(words, controlOffset.open / 4) !== 0;
   return {
     state: isLive ? "open" : isOpen ? "gone" : "closed",
     pid,

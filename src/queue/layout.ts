@@ -138,7 +138,7 @@ export const controlOffset = {
   epoch: 64,
   heartbeat: 68,
   pid: 72,
-  /** 1 while it is open. */
+  /** One of `writerState`. */
   open: 76,
   startTicks: 80,
   boot: 88,
@@ -157,6 +157,13 @@ export const controlOffset = {
 
   /** f64: the newest sequence that is durable, as far as readers were told. */
   durable: 256,
+} as const;
+
+/** What a writer says of itself; 0 once it has closed the queue, or before it has opened it. */
+export const writerState = {
+  open: 1,
+  /** It takes over from a writer that may live, and has not put an end to what that one writes. */
+  fencing: 2,
 } as const;
 
 /** So that a line of zeros is no position. */

@@ -2,7 +2,6 @@
 import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
-import { beatNow, silenceAt } from "../memory/heartbeat.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory } from "../memory/mapping.ts";
 import type { ProcessIdentity } from "../memory/process-identity.ts";
@@ -10,13 +9,14 @@ import { reachedStep } from "../steps.ts";
 import {
   createControl,
   enterWriter,
-  hasLiveWriter,
   isQueue,
+  isSilent,
+  mayHaveWriter,
   newIdentity,
   notePosition,
   openControl,
+  openWriter,
   writerLockName,
-  writerOf,
   type Control,
   type Position,
 } from "./control.ts";
@@ -61,13 +61,12 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
   const control = openControl(directory, "write");
   try {
     // Only with takeOverAfterMs: the lock is another's as long as it lives.
-    const mayWrite = hasLiveWriter(control);
-    let recovered = mayWrite ? undefined : recover(directory, control);
+    const isFencing = mayHaveWriter(control);
+    let recovered = isFencing ? undefined : recover(directory, control);
     const epoch = nextEpoch(control, recovered?.tail);
     // Before the boot: in another one, what is noted there does not count.
     if (recovered !== undefined) notePosition(control, positionOf(recovered));
-    beatNow(control.words, controlOffset.heartbeat / 4);
-    enterWriter(control, epoch);
+    enterWriter(control, epoch, isFencing);
     // Durable before the first record of it: no two writers have the same.
     control.mapping.syncBlocking(0, controlOffset.segment);
     reachedStep("queue.entered");
@@ -75,6 +74,7 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
       recovered = fenceOff(directory, control);
       notePosition(control, positionOf(recovered));
     }
+    openWriter(control);
     if (recovered.cut !== undefined) options.onCut?.(recovered.cut);
     const { segmentBytes: bytes, checksum } = options;
     const supply = options.preallocate
@@ -91,7 +91,7 @@ function takeDirectory(directory: string, { takeOverAfterMs }: ResolvedOptions):
   try {
     makeDirectory(directory);
     return acquireLock(path.join(directory, writerLockName), {
-      mayReplace: (holder) => isQueue(directory) && silenceOf(directory, holder) >= takeOverAfterMs,
+      mayReplace: (holder) => hasFallenSilent(directory, holder, takeOverAfterMs),
     });
   } catch (error) {
     if (!isGaplessError(error, "ALREADY_OPEN")) throw storageFailed(`taking ${directory}`, error);
@@ -103,16 +103,13 @@ function takeDirectory(directory: string, { takeOverAfterMs }: ResolvedOptions):
   }
 }
 
-/** Of the writer; none of a holder of the lock that is only about to be it. */
-function silenceOf(directory: string, holder: ProcessIdentity): number {
+/** Nobody is replaced who is still opening the queue: what he is about to change is not fenced. */
+function hasFallenSilent(directory: string, holder: ProcessIdentity, ms: number): boolean {
+  if (!isQueue(directory)) return false;
   const control = openControl(directory, "read");
-  const { words, mapping } = control;
-  const { pid, startTicks } = writerOf(control);
-  const isOpen = Atomics.load(words, controlOffset.open / 4) === 1;
-  const isWriter = isOpen && pid === holder.pid && startTicks === holder.startTicks;
-  const silentMs = isWriter ? silenceAt(words, controlOffset.heartbeat / 4) : 0;
-  mapping.unmap();
-  return silentMs;
+  const is = isSilent(control, holder, ms);
+  control.mapping.unmap();
+  return is;
 }
 
 /** Makes the control file of a new queue. */

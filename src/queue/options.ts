@@ -69,13 +69,18 @@ export function resolveOptions(directory: string, options: PublisherOptions): Re
   const { checksum = "fast", durability = "process", whenFull = "fail" } = options;
   if (!kinds.includes(checksum)) throw wrong("checksum", checksum, "none, fast or crc32c");
   if (durability !== "process" && durability !== "sync") {
-    if (typeof durability !== "object") {
+    if (typeof durability !== "object" || (durability as unknown) === null) {
       throw wrong("durability", durability, "process, sync or { intervalMs }");
     }
     count("durability", 1, 2 ** 31 - 1, durability.intervalMs);
   }
-  if (whenFull !== "fail" && typeof whenFull !== "object") {
+  if (whenFull !== "fail" && (typeof whenFull !== "object" || (whenFull as unknown) === null)) {
     throw wrong("whenFull", whenFull, "fail or { blockMs }");
+  }
+  const { preallocate = true, onCut } = options;
+  if (typeof preallocate !== "boolean") throw wrong("preallocate", preallocate, "true or false");
+  if (onCut !== undefined && typeof onCut !== "function") {
+    throw wrong("onCut", String(onCut), "a function");
   }
   const asked = options.segmentBytes ?? segmentBytesDefault;
   const bytes = count("segmentBytes", segmentBytesMin, segmentBytesMax, asked);
@@ -87,11 +92,11 @@ export function resolveOptions(directory: string, options: PublisherOptions): Re
     maxBytes: bound("maxBytes", segmentsLeast * segmentBytes),
     maxSegments: bound("maxSegments", segmentsLeast),
     blockMs: whenFull === "fail" ? 0 : count("whenFull", 1, 2 ** 31 - 1, whenFull.blockMs),
-    preallocate: options.preallocate ?? true,
+    preallocate,
     takeOverAfterMs:
       options.takeOverAfterMs === undefined
         ? Infinity
         : count("takeOverAfterMs", 1000, 2 ** 31 - 1, options.takeOverAfterMs),
-    onCut: options.onCut,
+    onCut,
   });
 }

@@ -62,6 +62,23 @@ const roomWaitMs = 1000;
 const wishShare = 1 / 8;
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 
+/*
+ * Of other modules, as constants of this one: the compiler puts those into the code of an append,
+ * and loads and checks what is imported each time.
+ */
+const headerBytes = recordHeaderBytes;
+const inRecord = recordWord;
+const timestampOffset = recordOffset.timestamp;
+const sequenceOffset = recordOffset.sequence;
+const salt = positionSalt;
+const inControl = {
+  end: controlOffset.end / 4,
+  sequence: controlOffset.sequence / 8,
+  positionCheck: controlOffset.positionCheck / 4,
+  heartbeat: controlOffset.heartbeat / 4,
+  asleep: readersBed.asleep,
+} as const;
+
 export interface PublisherParts {
   readonly directory: string;
   readonly control: Control;
@@ -140,7 +157,7 @@ export class Publisher {
     if (tail?.hasEnded === false) {
       this.enter(tail.segment, tail.beginning.firstSequence, tail.end);
     } else if (tail !== undefined) {
-      this.durable.retire(tail.segment.number, tail.end);
+      this.durable.retire(tail.segment, tail.end);
       tail.segment.mapping.unmap();
     }
     this.beatIfIdle();
@@ -196,14 +213,14 @@ export class Publisher {
     const hasRoom =
       length >>> 0 === length &&
       length <= this.payloadBytesMax &&
-      this.end + spaceOf(recordHeaderBytes + length) <= this.capacity;
+      this.end + spaceOf(headerBytes + length) <= this.capacity;
     if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
     checkType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
     this.stamp(this.end, timestampNs);
-    this.claimed = recordHeaderBytes + length;
+    this.claimed = headerBytes + length;
     this.claimedType = type;
-    return this.end + recordHeaderBytes;
+    return this.end + headerBytes;
   }
 
   /**
@@ -239,29 +256,33 @@ export class Publisher {
     const first = entries[0];
     if (first === undefined) return this.sequence;
     assert(this.claimed === 0, "records are appended while a claim is open");
+    const { payloadBytesMax } = this;
     let space = 0;
     for (const { type, payload, timestampNs } of entries) {
       checkType(type);
       checkPayload(payload);
+      const { length } = payload;
+      // Before the space, whose 32 bits it does not fit into.
+      if (length > payloadBytesMax) throw tooLarge(this.directory, length, payloadBytesMax);
       if (timestampNs !== undefined) checkTime(timestampNs);
-      space += spaceOf(recordHeaderBytes + payload.length);
+      space += spaceOf(headerBytes + payload.length);
     }
     if (this.end + space > this.capacity) {
-      if (!this.makeRoom(space - recordHeaderBytes)) return BACK_PRESSURED;
+      if (!this.makeRoom(space - headerBytes)) return BACK_PRESSURED;
     }
     const { segment, end } = this;
     let at = end;
     let { sequence } = this;
     for (const { type, payload, timestampNs } of entries) {
-      const length = recordHeaderBytes + payload.length;
-      segment.bytes.set(payload, at + recordHeaderBytes);
+      const length = headerBytes + payload.length;
+      segment.bytes.set(payload, at + headerBytes);
       this.stamp(at, timestampNs);
       this.describe(at, length, type, ++sequence);
       // Nobody sees those behind the first before that one is complete.
       if (at > end) segment.words[at >>> 2] = length;
       at += spaceOf(length);
     }
-    this.complete(end, recordHeaderBytes + first.payload.length, at);
+    this.complete(end, headerBytes + first.payload.length, at);
     for (let start = end; start < at; start += spaceOf(segment.words[start >>> 2] ?? 0)) {
       this.note(segment, start, ++this.sequence);
     }
@@ -313,7 +334,7 @@ export class Publisher {
    */
   async waitForRoom(length: number, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     const deadline = performance.now() + timeoutMs;
-    while (!this.hasRoom(spaceOf(recordHeaderBytes + length))) {
+    while (!this.hasRoom(spaceOf(headerBytes + length))) {
       const leftMs = deadline - performance.now();
       if (leftMs <= 0 || signal?.aborted === true) return false;
       await pause(Math.min(leftMs, roomCheckAsyncMs));
@@ -338,7 +359,7 @@ export class Publisher {
 
   /** A writer that has nothing to write is well. */
   beatIfIdle(): void {
-    if (this.isWriter()) beatAt(this.words, controlOffset.heartbeat / 4);
+    if (this.isWriter()) beatAt(this.words, inControl.heartbeat);
   }
 
   private async shutDown(): Promise<void> {
@@ -363,12 +384,12 @@ export class Publisher {
     const { segment, clock } = this;
     if (timestampNs === undefined) {
       clock.read();
-      const word = (offset >>> 2) + recordWord.timestamp;
+      const word = (offset >>> 2) + inRecord.timestamp;
       segment.words[word] = clock.low;
       segment.words[word + 1] = clock.high;
     } else {
       checkTime(timestampNs);
-      segment.view.setBigUint64(offset + recordOffset.timestamp, timestampNs, true);
+      segment.view.setBigUint64(offset + timestampOffset, timestampNs, true);
     }
   }
 
@@ -376,13 +397,13 @@ export class Publisher {
   private describe(offset: number, length: number, type: number, sequence: number): void {
     const { words } = this.segment;
     const word = offset >>> 2;
-    words[word + recordWord.sequence] = sequence;
-    words[word + recordWord.sequence + 1] = sequence < wordRange ? 0 : sequence / wordRange;
-    words[word + recordWord.type] = type;
-    words[word + recordWord.epoch] = this.epoch;
-    words[word + recordWord.sum] = this.checksum(
+    words[word + inRecord.sequence] = sequence;
+    words[word + inRecord.sequence + 1] = sequence < wordRange ? 0 : sequence / wordRange;
+    words[word + inRecord.type] = type;
+    words[word + inRecord.epoch] = this.epoch;
+    words[word + inRecord.sum] = this.checksum(
       this.segment,
-      offset + recordOffset.sequence,
+      offset + sequenceOffset,
       offset + length,
       offset,
     );
@@ -405,7 +426,7 @@ export class Publisher {
       addEntry(segment, sequence - this.firstSequence, this.latestNs, offset);
       this.indexDue = nextStride(segment, offset);
     }
-    const word = (offset >>> 2) + recordWord.timestamp;
+    const word = (offset >>> 2) + inRecord.timestamp;
     const low = (words[word] ?? 0) >>> 0;
     const high = (words[word + 1] ?? 0) >>> 0;
     if (high < this.latestHigh || (high === this.latestHigh && low <= this.latestLow)) return;
@@ -417,25 +438,30 @@ export class Publisher {
   private moveTo(end: number): void {
     const { words, doubles, sequence } = this;
     this.end = end;
-    words[controlOffset.end / 4] = end;
-    doubles[controlOffset.sequence / 8] = sequence;
-    words[controlOffset.positionCheck / 4] = this.number ^ end ^ sequence ^ positionSalt;
-    beatAt(words, controlOffset.heartbeat / 4);
+    words[inControl.end] = end;
+    doubles[inControl.sequence] = sequence;
+    words[inControl.positionCheck] = this.number ^ end ^ sequence ^ salt;
+    beatAt(words, inControl.heartbeat);
     this.durable.appended(sequence, end);
     reachedStep("queue.appended");
     // SYNC reader-asleep: the record is complete before; a reader sets the flag, then looks.
-    if (Atomics.load(words, readersBed.asleep) !== 0) wake(this.control, readersBed);
+    if (Atomics.load(words, inControl.asleep) !== 0) wake(this.control, readersBed);
     if (end >= this.wishDue) this.wish();
   }
 
   /** The way of what has no room in this segment. False where a limit refuses the next one. */
   private makeRoom(length: number): boolean {
     this.checkOpen();
+    assert(this.claimed === 0, "room is made while a claim is open");
     if (!(Number.isSafeInteger(length) && length >= 0 && length <= this.payloadBytesMax)) {
       throw tooLarge(this.directory, length, this.payloadBytesMax);
     }
-    const space = spaceOf(recordHeaderBytes + length);
-    if (!this.hasRoom(space) && !this.waitBlocking(space)) return false;
+    const space = spaceOf(headerBytes + length);
+    if (!this.hasRoom(space) && !this.waitBlocking(space)) {
+      // Otherwise it would be told to try again for ever.
+      if (!this.isWriter()) throw this.fenced();
+      return false;
+    }
     if (this.end + space > this.capacity) this.roll();
     return true;
   }
@@ -457,7 +483,7 @@ export class Publisher {
     return false;
   }
 
-  /** Ends the segment and begins the next one, which is reserved before, and so cannot be lacking. */
+  /** Ends the segment and begins the next, which is reserved before, and so cannot be lacking. */
   private roll(): void {
     const { segment, end, directory, plan } = this;
     const number = this.number + 1;
@@ -485,7 +511,7 @@ export class Publisher {
     }
     if (segment !== nothing) {
       sealSegment(segment, { lastSequence: this.sequence, latestNs: this.latestNs, end });
-      this.durable.retire(segment.number, end);
+      this.durable.retire(segment, end);
       this.supply.giveBack(segment);
     }
     this.number = number;

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
-import { epochOf, newestSpot } from "./finding.ts";
+import { epochOf, nextSequence } from "./finding.ts";
 import { rangeOf, reasonOf } from "./flaw.ts";
 import { controlOffset } from "./layout.ts";
 import { lossesFileName, readLosses } from "./loss-ledger.ts";
@@ -81,7 +81,5 @@ function checkReader(
 }
 
 function newestSequence(queue: ObservedQueue): number {
-  const { segment, sequence } = newestSpot(queue);
-  segment.mapping.unmap();
-  return sequence - 1;
+  return nextSequence(queue) - 1;
 }

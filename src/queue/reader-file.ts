@@ -8,10 +8,18 @@
 import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
+import { assert, GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { beatAt, renewClock, silenceAt } from "../memory/heartbeat.ts";
-import { acquireLock } from "../memory/lock-file.ts";
-import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
+import { acquireLock, adoptLock, readHolder } from "../memory/lock-file.ts";
+import {
+  adoptMapping,
+  createMappedFile,
+  mapFile,
+  mapFileToRead,
+  syncDirectory,
+  type MappedMemory,
+  type Mapping,
+} from "../memory/mapping.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
@@ -53,6 +61,12 @@ export interface ReaderPresence {
   readonly seenMs: number;
 }
 
+/** The file of a reader on its way to another thread. */
+export interface HandedReaderFile {
+  readonly memory: MappedMemory;
+  readonly lockToken: string;
+}
+
 interface ReaderMemory {
   readonly mapping: Mapping;
   readonly words: Int32Array;
@@ -79,34 +93,39 @@ export class ReaderFile {
   private readonly words: Int32Array;
   private readonly doubles: Float64Array;
   private readonly slotBytes: readonly [Uint8Array, Uint8Array];
+  private readonly lockPath: string;
   private readonly release: () => void;
   private newest: Slot | undefined;
   private stepsToBeat = 0;
   private isOpen = true;
 
   /**
-   * Opens the file of a reader of this process, and makes it where there is none.
+   * Opens the file of a reader of this process, and makes it where there is none. With `handed` it
+   * is open already, by another thread.
    *
    * @throws GaplessError ALREADY_OPEN with who reads; STORAGE_CORRUPT; STORAGE_FULL
    */
-  constructor(directory: string, name: string, identity: bigint) {
-    const folder = path.join(directory, readersFolder);
+  constructor(directory: string, name: string, identity: bigint, handed?: HandedReaderFile) {
     const filePath = readerFileOf(directory, name);
     this.name = name;
+    this.lockPath = readerLockOf(directory, name);
     try {
-      fs.mkdirSync(folder, { recursive: true });
-      this.release = acquireLock(readerLockOf(directory, name));
+      if (handed === undefined) fs.mkdirSync(path.dirname(filePath), { recursive: true });
+      this.release =
+        handed === undefined
+          ? acquireLock(this.lockPath)
+          : adoptLock(this.lockPath, handed.lockToken);
     } catch (error) {
       throw storageFailed(`opening ${filePath}`, error);
     }
     try {
-      createMappedFile(
-        filePath,
-        readerBytes,
-        (buffer) => writeHeader(buffer, readerMagic, identity),
-        { durable: true },
-      );
-      this.memory = openMemory(filePath, identity, "write");
+      const isMade = handed === undefined && makeReaderFile(filePath, identity);
+      // The folder has to last as well, whoever has made it.
+      if (isMade) syncDirectory(directory);
+      this.memory =
+        handed === undefined
+          ? openMemory(filePath, identity, "write")
+          : memoryOf(adoptMapping(handed.memory, filePath));
       this.newest = newestSlot(filePath, this.memory);
     } catch (error) {
       this.release();
@@ -118,7 +137,7 @@ export class ReaderFile {
     this.slotBytes = [0, 1].map(
       (index) => new Uint8Array(mapping.buffer, slotAt(index), slotOffset.crc),
     ) as [Uint8Array, Uint8Array];
-    this.enter();
+    if (handed === undefined) this.enter();
   }
 
   /** undefined before the first commit. */
@@ -167,10 +186,13 @@ export class ReaderFile {
     this.doubles[readerOffset.seenMs / 8] = Date.now();
   }
 
-  private beat(): void {
-    // In a loop without a rest no timer does it.
-    renewClock();
-    beatAt(this.words, readerOffset.heartbeat / 4);
+  /** Lets another thread of this process have it. Here it is closed. */
+  handOver(): HandedReaderFile {
+    this.isOpen = false;
+    const lockToken = readHolder(this.lockPath)?.token ?? "";
+    const memory = this.memory.mapping.handOver();
+    assert(memory !== undefined, "the file of a reader is handed over that is closed");
+    return { memory, lockToken };
   }
 
   /** Lets another one read. Idempotent. */
@@ -181,6 +203,12 @@ export class ReaderFile {
     this.words[readerOffset.pid / 4] = 0;
     this.memory.mapping.unmap();
     this.release();
+  }
+
+  private beat(): void {
+    // In a loop without a rest no timer does it.
+    renewClock();
+    beatAt(this.words, readerOffset.heartbeat / 4);
   }
 
   private enter(): void {
@@ -275,8 +303,18 @@ function openMemory(filePath: string, identity: bigint, access: "read" | "write"
     mapping.unmap();
     throw error;
   }
+  return memoryOf(mapping);
+}
+
+function memoryOf(mapping: Mapping): ReaderMemory {
   const { buffer } = mapping;
   return { mapping, words: new Int32Array(buffer), doubles: new Float64Array(buffer) };
+}
+
+/** Returns whether there was none. */
+function makeReaderFile(filePath: string, identity: bigint): boolean {
+  const initialize = (buffer: ArrayBuffer): void => writeHeader(buffer, readerMagic, identity);
+  return createMappedFile(filePath, readerBytes, initialize, { durable: true });
 }
 
 /** The same for one that somebody may be writing: between two looks he can be in both slots. */

@@ -11,10 +11,10 @@
 import { assert, GaplessError, isGaplessError } from "../errors.ts";
 import { Backwards } from "./backwards.ts";
 import { crc32c, xxHash32 } from "./checksum.ts";
-import { hasNoted, isNoted, isOfThisBoot, readPosition } from "./control.ts";
+import { hasNoted, isNoted, isOfThisBoot } from "./control.ts";
 import { goesOnWith, spotInNext } from "./edge.ts";
 import { Envelope } from "./envelope.ts";
-import { epochOf, newestSpot } from "./finding.ts";
+import { epochOf, nextSequence } from "./finding.ts";
 import {
   checksumKinds,
   controlOffset,
@@ -178,7 +178,7 @@ export class Reading {
     if (this.isMissing()) return false;
     const next = spotInNext(this.queue, this.spot, this.isSettled);
     if (next === "nothing") return true;
-    if (next instanceof GaplessError) return this.isSettled && !this.isNextDue();
+    if (next instanceof GaplessError) return this.isAtEnd();
     // Whatever the writer has noted.
     this.begun = Math.max(this.begun, next.segment.number);
     next.segment.mapping.unmap();
@@ -280,9 +280,7 @@ export class Reading {
   /** Before a writer of this boot has come, its position is not to be relied on. */
   private get newest(): number {
     if (this.isSettled) return this.controlDoubles[controlOffset.sequence / 8] ?? 0;
-    const { segment, sequence } = newestSpot(this.queue);
-    segment.mapping.unmap();
-    return sequence - 1;
+    return nextSequence(this.queue) - 1;
   }
 
   /** How many may be taken. A call of it begins every step. */
@@ -298,7 +296,7 @@ export class Reading {
   private run(handler: MessageHandler, most: number): number {
     const { segment, words, limit, sums, epoch, moves, envelope } = this;
     let low = this.sequence | 0;
-    let high = (this.sequence / wordRange) | 0;
+    const high = (this.sequence / wordRange) | 0;
     this.peeked = 0;
     let count = 0;
     while (count < most) {
@@ -325,8 +323,8 @@ export class Reading {
       if (this.moves !== moves) break;
       this.offset = offset + ((length + (recordAlignment - 1)) & -recordAlignment);
       this.sequence++;
+      // Where it wraps, the record is looked at closely, and the loop begins anew.
       low = (low + 1) | 0;
-      if (low === 0) high = (high + 1) | 0;
     }
     return count;
   }
@@ -340,7 +338,8 @@ export class Reading {
         return this.isMissing() ? this.damage("the segment ends before it") : "nothing";
       }
       const next = spotInNext(this.queue, this.spot, this.isSettled);
-      if (next === "nothing" || next instanceof GaplessError) return next;
+      if (next === "nothing") return next;
+      if (next instanceof GaplessError) return this.isAtEnd() ? "nothing" : next;
       this.noteEpoch(next.epoch);
       this.enter(next);
     }
@@ -392,15 +391,18 @@ export class Reading {
     if (!this.isSettled && offset >= durableEndOf(segment)) return "nothing";
     // In place of the end mark.
     if (goesOnWith(queue, this.spot)) return "end";
-    // Behind the last record, nothing is lost, and the writer will see to it.
-    const position = this.isSettled ? readPosition(queue.control) : undefined;
-    if (position !== undefined && position.sequence < this.sequence) return "nothing";
-    return this.damage(reason);
+    return this.isAtEnd() ? "nothing" : this.damage(reason);
   }
 
   private damage(reason: string): GaplessError {
     const { segment, offset, sequence } = this;
     return segmentDamaged(segment.filePath, offset, `${reason}, sequence=${sequence}`);
+  }
+
+  /** Whether it is behind the last record: damage there is nothing lost, and the writer's to mend. */
+  private isAtEnd(): boolean {
+    const { control } = this.queue;
+    return this.isSettled && isNoted(control) && !hasNoted(control, this.sequence);
   }
 
   /** Whether the next record has been there, and nothing or an end is in its place. */

@@ -323,8 +323,11 @@ function lookWith(cursor: Cursor, reach: number, isSameBoot: boolean): Found {
 /** Clears what is behind the end, so that nobody takes it for a record. Returns what it was. */
 function cutOff({ segment, end }: Tail, isSameBoot: boolean): string | undefined {
   const { words, capacity } = segment;
-  cutIndex(segment, end);
-  if (!isSameBoot) unsealSegment(segment);
+  // A killed writer leaves neither behind the end.
+  if (!isSameBoot) {
+    cutIndex(segment, end);
+    unsealSegment(segment);
+  }
   const header = words.subarray(end >>> 2, Math.min(end + recordHeaderBytes, capacity) >>> 2);
   if (header.every((word) => word === 0)) return undefined;
   header.fill(0);

@@ -13,6 +13,8 @@ export interface RoundsOptions<News> {
   /** Between the end of a round and the beginning of the next. */
   readonly intervalMs: number;
   readonly onNews: (news: News) => void;
+  /** Given what nobody is told of any more, as it was closed before. */
+  readonly onUnheard?: (news: News) => void;
   /** Told when rounds begin to fail, and of a thread that has died. It goes on. */
   readonly onFailure?: ((error: GaplessError) => void) | undefined;
 }
@@ -61,6 +63,9 @@ export class RoundsSidecar<News> implements AsyncDisposable {
     Atomics.store(this.words, roundWord.stopped, 1);
     this.nudge();
     await this.sidecar.close();
+    for (let told = this.sidecar.take(); told !== undefined; told = this.sidecar.take()) {
+      this.hear(told);
+    }
   }
 
   private go(): void {
@@ -73,8 +78,8 @@ export class RoundsSidecar<News> implements AsyncDisposable {
 
   private hear(told: RoundNews<News>): void {
     try {
-      if (this.closing !== undefined) return;
-      if (told.kind === "news") this.options.onNews(told.news);
+      const { onNews, onUnheard } = this.options;
+      if (told.kind === "news") (this.closing === undefined ? onNews : onUnheard)?.(told.news);
       else this.fail(new GaplessError(told.code, told.text));
     } finally {
       // SYNC round-heard: the next news may be told; pairs with wasHeard.

@@ -6,6 +6,7 @@
  */
 import { crc32 } from "node:zlib";
 import {
+  indexEntriesOf,
   indexEntryBytes,
   indexOffset,
   indexStrideBytes,
@@ -35,6 +36,8 @@ export function nextStride({ recordsStart }: Segment, offset: number): number {
 export function addEntry(segment: Segment, count: number, latestNs: bigint, offset: number): void {
   const { view, words, bytes } = segment;
   const number = indexedOf(segment);
+  // Behind the last one are records. Only a power loss can leave so many that do not count.
+  if (number === indexEntriesOf(segment.capacity)) return;
   const at = segmentHeaderBytes + number * indexEntryBytes;
   view.setUint32(at + indexOffset.record, offset, true);
   view.setUint32(at + indexOffset.count, count, true);
@@ -44,10 +47,14 @@ export function addEntry(segment: Segment, count: number, latestNs: bigint, offs
   Atomics.store(words, segmentOffset.indexed / 4, number + 1);
 }
 
-/** Forgets what the index says of records at or behind `end`. */
+/**
+ * Forgets what the index says of records at or behind `end`, and whatever comes behind the first
+ * entry that does not hold: a power loss can have taken any of them, and left those behind it.
+ */
 export function cutIndex(segment: Segment, end: number): void {
-  let count = indexedOf(segment);
-  while (count > 0 && (offsetOf(segment, count - 1) ?? end) >= end) count--;
+  const indexed = indexedOf(segment);
+  let count = 0;
+  while (count < indexed && holdsBefore(segment, count, end)) count++;
   Atomics.store(segment.words, segmentOffset.indexed / 4, count);
 }
 
@@ -94,9 +101,12 @@ function lastPlace(
   return found ?? { offset: segment.recordsStart, sequence: firstSequence, latestNs };
 }
 
-function offsetOf({ view }: Segment, number: number): number | undefined {
+/** Whether the entry holds, and is of a record before `end`. */
+function holdsBefore({ view, bytes }: Segment, number: number, end: number): boolean {
   const at = segmentHeaderBytes + number * indexEntryBytes;
-  return view.getUint32(at + indexOffset.record, true);
+  const crc = crc32(bytes.subarray(at, at + indexOffset.crc));
+  if (crc !== view.getUint32(at + indexOffset.crc, true)) return false;
+  return view.getUint32(at + indexOffset.record, true) < end;
 }
 
 function entryAt(segment: Segment, beginning: Beginning, number: number): Place | undefined {

@@ -1,6 +1,6 @@
 /** Where a reader begins. */
 import { GaplessError } from "../errors.ts";
-import { epochOf, newestSpot, oldestSpot, spotOfEpochAfter } from "./finding.ts";
+import { epochOf, nextSequence, oldestSpot, spotOfEpochAfter } from "./finding.ts";
 import type { LossCause } from "./loss-ledger.ts";
 import type { Committed } from "./reader-file.ts";
 import type { QueueFiles, Spot } from "./spot.ts";
@@ -88,7 +88,7 @@ export function arrivalOf(
   passedOver: number,
 ): Arrival {
   const oldest = give(oldestSpot(queue));
-  const next = Math.max(oldest, give(newestSpot(queue)));
+  const next = Math.max(oldest, nextSequence(queue));
   const known = { reader, mode, oldest, next, passedOver };
   if (committed === undefined) return { ...known, committed: undefined, rewoundTo: undefined };
   const { sequence } = committed;

@@ -7,7 +7,8 @@ import { readWakes, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
-import { newestSpot, spotOf, spotOfTime } from "./finding.ts";
+import { nextSequence, spotOf, spotOfTime } from "./finding.ts";
+import type { HandedSubscriber } from "./hand-over.ts";
 import {
   detectDisconnect,
   writerStatus,
@@ -98,8 +99,13 @@ export class Subscriber implements FanInSource {
   private readonly waiting: Waiting;
   private isOpen = true;
 
-  /** Use `openSubscriber`. */
-  constructor(queue: QueueFiles, file: ReaderFile, options: ResolvedSubscriberOptions) {
+  /** Use `openSubscriber`. With `handed` it goes on where another thread has opened it. */
+  constructor(
+    queue: QueueFiles,
+    file: ReaderFile,
+    options: ResolvedSubscriberOptions,
+    handed?: Spot,
+  ) {
     this.directory = queue.directory;
     this.name = file.name;
     this.queue = queue;
@@ -109,16 +115,13 @@ export class Subscriber implements FanInSource {
     const { words, address } = queue.control;
     const { wakes: index } = readersBed;
     this.sleep = { words, index, address: address + BigInt(index * 4), expected: 0 };
-    const { start, spot } = this.findStart();
+    const { start, spot } =
+      handed === undefined ? this.findStart() : { start: undefined, spot: handed };
     this.reading = new Reading(queue, spot, options);
     this.envelope = this.reading.envelope;
     this.waiting = new Waiting(queue.control, this.reading, file, options);
     try {
-      const losses = start.losses.map((loss) => this.record(loss));
-      // From now on it has a position, whether it ever commits or not.
-      const isNew = file.committed === undefined;
-      if (isNew || losses.length > 0) this.commit();
-      for (const loss of losses) options.onLoss?.(loss);
+      if (start !== undefined) this.begin(start);
     } catch (error) {
       this.reading.close();
       throw error;
@@ -189,8 +192,10 @@ export class Subscriber implements FanInSource {
    * @throws GaplessError STORAGE_CORRUPT
    */
   previous(): QueueMessage | undefined {
+    const before = this.position;
     const isThere = this.reading.stepBack();
-    this.file.noteSteps(1);
+    // Retention is told what it needs again.
+    this.noteStep(before);
     return isThere ? this.copy() : undefined;
   }
 
@@ -235,6 +240,7 @@ export class Subscriber implements FanInSource {
   /** The same, for whoever deals with messages later than it takes them. */
   commitThrough(sequence: number): void {
     this.checkOpen();
+    assert(Number.isSafeInteger(sequence) && sequence >= 0, "a commit of what is no sequence");
     assert(sequence < this.position, "a commit of what was not taken");
     const { reading, file } = this;
     file.noteSeen();
@@ -254,13 +260,11 @@ export class Subscriber implements FanInSource {
     if (!Number.isSafeInteger(sequence)) {
       throw new GaplessError("CONFIG_INVALID", `sequence=${sequence}: expected a whole number.`);
     }
-    const newest = newestSpot(this.queue);
-    newest.segment.mapping.unmap();
-    if (sequence > newest.sequence) {
+    const next = nextSequence(this.queue);
+    if (sequence > next) {
       throw new GaplessError(
         "DATA_NOT_YET_AVAILABLE",
-        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ` +
-          `${newest.sequence}.`,
+        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ${next}.`,
       );
     }
     this.goTo(() => spotOf(this.queue, sequence));
@@ -352,6 +356,24 @@ export class Subscriber implements FanInSource {
     return this.waiting.mayFallAsleep();
   }
 
+  /**
+   * Lets another thread of this process have it: see `adoptSubscriber`. Here it is closed; nobody
+   * waits in it.
+   */
+  handOver(): HandedSubscriber {
+    this.checkOpen();
+    this.isOpen = false;
+    stopBeating(this);
+    const { segment, offset, sequence, epoch } = this.reading.spot;
+    const memory = segment.mapping.handOver();
+    this.reading.close();
+    const control = this.control.mapping.handOver();
+    assert(control !== undefined, "a subscriber is handed over that is closed");
+    const { directory, name } = this;
+    const spot = { number: segment.number, memory, offset, sequence, epoch };
+    return { directory, name, control, file: this.file.handOver(), spot };
+  }
+
   /** Lets another one read as this name. A wait under way returns. Idempotent. */
   async close(): Promise<void> {
     if (!this.isOpen) return;
@@ -370,6 +392,15 @@ export class Subscriber implements FanInSource {
   /** A reader whose event loop turns is well, also while it deals with what it was given. */
   beatIfIdle(): void {
     this.file.noteSeen();
+  }
+
+  /** Records what is lost by where it begins. */
+  private begin(start: Start): void {
+    const losses = start.losses.map((loss) => this.record(loss));
+    // From now on it has a position, whether it ever commits or not.
+    const isNew = this.file.committed === undefined;
+    if (isNew || losses.length > 0) this.commit();
+    for (const loss of losses) this.options.onLoss?.(loss);
   }
 
   /** Where it begins. Segments may be deleted meanwhile: then it looks again. */

@@ -129,10 +129,10 @@ test(
   { skip: tinyDiskRefused },
   async (t) => {
     const calm = await runExchange(path.join(makeDataDirectory(t), "calm"), ["--count", 20_000]);
-    const disk = mountTinyDisk(t, 32 * 2 ** 20);
+    const disk = mountTinyDisk(t, 64 * 2 ** 20);
     const ballast = path.join(disk, "ballast");
     const data = path.join(disk, "run");
-    fs.writeFileSync(ballast, Buffer.alloc(19 * 2 ** 20));
+    fs.writeFileSync(ballast, Buffer.alloc(51 * 2 ** 20));
     const full = await runExchange(data, ["--count", 20_000]);
     assert.equal(full.code, 1, full.output);
     assert.match(full.output, /STORAGE_FULL/);

@@ -4,6 +4,7 @@
  * flush, and `failed CODE`.
  *
  * argv[3]: a signal that it sends itself, at which step, at which time: `SIGKILL queue.ended 2`.
+ * argv[4]: after how long a silence it takes over from a live writer, in milliseconds.
  */
 import { subscribe } from "node:diagnostics_channel";
 import fs from "node:fs";
@@ -12,7 +13,7 @@ import { openPublisher } from "../../src/queue/queue.ts";
 import { stepChannelName } from "../../src/steps.ts";
 import { payloadOf } from "./queue-records.ts";
 
-const [, , directory = "", when = ""] = process.argv;
+const [, , directory = "", when = "", silentMs] = process.argv;
 const [signal = "", step, times] = when.split(" ");
 let left = Number(times);
 
@@ -21,7 +22,11 @@ const tell = (line: string): void => void fs.writeSync(1, `${line}\n`);
 subscribe(stepChannelName, (reached) => {
   if (reached === step && --left === 0) process.kill(process.pid, signal);
 });
-const publisher = openPublisher(directory, { segmentBytes: 16 * 1024, preallocate: false });
+const publisher = openPublisher(directory, {
+  segmentBytes: 16 * 1024,
+  preallocate: false,
+  ...(silentMs === undefined ? {} : { takeOverAfterMs: Number(silentMs) }),
+});
 tell(`open ${publisher.epoch}`);
 try {
   for (let round = 1; ; round++) {

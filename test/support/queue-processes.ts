@@ -16,11 +16,19 @@ export interface Appender {
 }
 
 /** Starts one; `when` says which signal it sends itself: see queue-appender.ts. */
-export function startAppender(context: TestContext, directory: string, when = ""): Appender {
+export function startAppender(
+  context: TestContext,
+  directory: string,
+  when = "",
+  takeOverAfterMs?: number,
+): Appender {
   const program = path.join(import.meta.dirname, "queue-appender.ts");
-  const child = spawn(process.execPath, ["--conditions=source", program, directory, when], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const silence = takeOverAfterMs === undefined ? [] : [String(takeOverAfterMs)];
+  const child = spawn(
+    process.execPath,
+    ["--conditions=source", program, directory, when, ...silence],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
   context.after(() => child.kill("SIGKILL"));
   const closed = once(child, "close");
   const told = { open: 0, appended: 0, durable: 0 };

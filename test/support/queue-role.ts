@@ -1,6 +1,7 @@
 /** A process that does one thing with a queue, as queue-children.ts tells it to. */
 import readline from "node:readline";
 import { cleanupSegments } from "../../src/queue/cleanup.ts";
+import { watchQueues } from "../../src/queue/discovery.ts";
 import { openPublisher, openSubscriber, type PublisherOptions } from "../../src/queue/queue.ts";
 import { startRetention } from "../../src/queue/retain.ts";
 import type { RetentionPolicy } from "../../src/queue/retention.ts";
@@ -84,6 +85,11 @@ const roles: Readonly<Record<string, (task: never) => Promise<void>>> = {
   /** Leaves a retention running, and comes to its end. */
   async retain({ directory, policy }: CleanTask): Promise<void> {
     startRetention(directory, policy);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  },
+
+  async watch({ root }: { readonly root: string }): Promise<void> {
+    watchQueues(root, {});
     await new Promise((resolve) => setTimeout(resolve, 50));
   },
 };

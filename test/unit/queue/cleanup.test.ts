@@ -170,6 +170,15 @@ test("a reader that goes back keeps what it goes back to", async (t) => {
   assert.deepEqual(cleanupSegments(directory, { segments: 0 }).segments, [4]);
 });
 
+test("a reader that goes back step by step keeps what it comes to", async (t) => {
+  const directory = await makeQueue(t, 8);
+  await using subscriber = openSubscriber(directory, "ledger");
+  read(subscriber, 8 * perSegment);
+  for (let count = 0; count < 5 * perSegment; count++) subscriber.previous();
+  assert.deepEqual(cleanupSegments(directory, { segments: 0 }).segments, [1, 2, 3]);
+  read(subscriber, 5 * perSegment);
+});
+
 test("a reader that begins at the oldest message again keeps it, whatever it has committed", async (t) => {
   const directory = await makeQueue(t, 6);
   await readAs(directory, "ledger", 6 * perSegment);

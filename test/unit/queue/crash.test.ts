@@ -5,9 +5,12 @@ import path from "node:path";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { isGaplessError } from "../../../src/errors.ts";
-import { openPublisher } from "../../../src/queue/queue.ts";
+import { acquireLock } from "../../../src/memory/lock-file.ts";
+import { writerLockName } from "../../../src/queue/control.ts";
+import { BACK_PRESSURED, openPublisher } from "../../../src/queue/queue.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { stepChannelName } from "../../../src/steps.ts";
+import { until } from "../../support/queue-children.ts";
 import { startAppender } from "../../support/queue-processes.ts";
 import {
   copyAsKilled,
@@ -233,4 +236,60 @@ for (const step of pauses) {
     // The lock is the new one's to give back, and was.
     await openPublisher(directory).close();
   });
+}
+
+test("a writer that is killed as it takes over leaves the one before it fenced all the same", async (t) => {
+  const directory = makeDirectory(t);
+  const first = startAppender(t, directory);
+  await first.until(() => first.told.appended > 100);
+  first.child.kill("SIGSTOP");
+  await pause(1300);
+  await startAppender(t, directory, "SIGKILL queue.entered 1", 1000).ended();
+  const publisher = openPublisher(directory, { preallocate: false });
+  const begun = publisher.lastSequence + 1;
+  for (let count = 0; count < 50; count++) {
+    publisher.append(publisher.epoch, payloadOf(publisher.lastSequence + 1));
+  }
+  first.child.kill("SIGCONT");
+  await first.ended();
+  assert.equal(first.failed, "FENCED");
+  await publisher.close();
+  assert.equal(checkRecords(directory, begun + 49), begun + 49);
+});
+
+test("a writer that a limit refuses is told when another has taken over", async (t) => {
+  const directory = makeDirectory(t);
+  const options = { segmentBytes: 4096, preallocate: false } as const;
+  const first = openPublisher(directory, { ...options, maxSegments: 2 });
+  while (first.append(1, payloadOf(80)) !== BACK_PRESSURED);
+  // Nothing of this process turns, so its heart does not beat.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
+  const second = openPublisher(directory, { ...options, takeOverAfterMs: 1000 });
+  assert.throws(() => first.append(1, payloadOf(80)), { code: "FENCED" });
+  await first.close();
+  await second.close();
+});
+
+test("a writer that is still opening the queue is not taken for one that has been silent", async (t) => {
+  const directory = makeDirectory(t);
+  const first = startAppender(t, directory);
+  await first.until(() => first.told.appended > 0);
+  first.child.kill("SIGKILL");
+  await first.ended();
+  await pause(1300);
+  const options = { takeOverAfterMs: 1000, preallocate: false };
+  // It has the lock, and has not written anything of itself yet.
+  const release = acquireLock(path.join(directory, writerLockName));
+  assert.throws(() => openPublisher(directory, options), { code: "WRITER_ALREADY_ACTIVE" });
+  release();
+  // It has entered this moment.
+  const second = startAppender(t, directory, "SIGSTOP queue.entered 1");
+  await until("it stops", () => stateOf(second.child.pid) === "T");
+  assert.throws(() => openPublisher(directory, options), { code: "WRITER_ALREADY_ACTIVE" });
+});
+
+/** The state of a process, by /proc: T is stopped. */
+function stateOf(pid = 0): string | undefined {
+  const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
+  return stat.slice(stat.lastIndexOf(")") + 2)[0];
 }

@@ -65,6 +65,8 @@ for (const [checksum, verify] of [
           const what = `segment ${number}, byte ${bit >>> 3}, bit ${bit & 7}`;
           const outcome = readAll(files, verify);
           checkOutcome(outcome, count, what);
+          const lost = outcome.losses.reduce((sum, { from, to }) => sum + to - from + 1, 0);
+          assert.ok(lost <= 1, `${what}: ${lost} lost`);
           if (checksum === "crc32c") assert.deepEqual(outcome.wrong, [], what);
         },
       );
@@ -202,6 +204,58 @@ test("a loss that is found out again after a crash is recorded once", async (t) 
     // Dies without a commit.
   }
   assert.equal(readLosses(directory).losses.length, 1);
+});
+
+test("a message in a segment whose header is damaged can be sought, told of and read", async (t) => {
+  const directory = makeFastDirectory(t);
+  const count = await writeSmallQueue(directory, "fast");
+  const reader = openSubscriber(directory, "ledger");
+  while (reader.next() !== undefined);
+  const edges = [1, 2, 3].map((number) => path.join(directory, segmentFileName(number)));
+  const isDamage = (error: unknown): boolean => isGaplessError(error, "STORAGE_CORRUPT");
+  // The first one is damaged, then the first one that is left, then one behind another.
+  for (const [damaged, deleted] of [[1], [2, 1], [3, undefined]] as const) {
+    if (deleted !== undefined) fs.rmSync(edges[deleted - 1] ?? "");
+    const filePath = edges[damaged - 1] ?? "";
+    const content = fs.readFileSync(filePath);
+    const flipped = Buffer.from(content);
+    flipped.writeUInt8(content.readUInt8(40) ^ 4, 40);
+    reader.seekSequence(count);
+    fs.writeFileSync(filePath, flipped);
+    for (const back of [0, 3]) {
+      const sequence = damaged === 3 ? count - back : 30 * damaged - back;
+      reader.seekSequence(sequence);
+      assert.equal(reader.position, sequence);
+      assert.throws(() => reader.next(), isDamage);
+      const { from, to } = reader.skip();
+      assert.deepEqual([from, to], [sequence, sequence - 1], `${damaged}`);
+      assert.equal(reader.next()?.sequence, sequence);
+    }
+    fs.writeFileSync(filePath, content);
+  }
+  await reader.close();
+});
+
+test("a reader at the end is not disturbed by a damaged header of the last segment", async (t) => {
+  const directory = makeFastDirectory(t);
+  const count = await writeSmallQueue(directory, "fast");
+  const reader = openSubscriber(directory, "ledger");
+  while (reader.next() !== undefined);
+  reader.commit();
+  await reader.close();
+  const filePath = path.join(directory, segmentFileName(3));
+  const content = fs.readFileSync(filePath);
+  content.writeUInt8(content.readUInt8(70) ^ 4, 70);
+  fs.writeFileSync(filePath, content);
+  for (const start of ["resume-strict", "latest"] as const) {
+    await using again = openSubscriber(directory, "ledger", { start });
+    assert.equal(again.position, count + 1);
+    assert.equal(again.lag, 0);
+    assert.equal(again.next(), undefined);
+    assert.equal(again.prepareToSleep(), true);
+    const { from, to } = again.skip();
+    assert.deepEqual([from, to], [count + 1, count]);
+  }
 });
 
 test("a segment that is gone from the middle is a loss of exactly its records", async (t) => {

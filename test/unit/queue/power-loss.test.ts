@@ -3,8 +3,15 @@ import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
 import { controlFileName } from "../../../src/queue/control.ts";
-import { checksumKinds, controlOffset, type ChecksumKind } from "../../../src/queue/layout.ts";
-import { openPublisher, type Publisher } from "../../../src/queue/queue.ts";
+import {
+  checksumKinds,
+  controlOffset,
+  indexStrideBytes,
+  segmentFileName,
+  segmentOffset,
+  type ChecksumKind,
+} from "../../../src/queue/layout.ts";
+import { openPublisher, openSubscriber, type Publisher } from "../../../src/queue/queue.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
 import { Recording, type Choose } from "../../support/power-loss.ts";
 import {
@@ -132,5 +139,96 @@ test("G4: a power loss takes no record that was flushed, and leaves no other one
     }
     assert.ok(seen.lost > 0 && seen.kept > 0 && seen.twice > 0, JSON.stringify(seen));
     t.diagnostic(`${checksum}: ${JSON.stringify(seen)}`);
+  }
+});
+
+/** The files of a directory as they are now. */
+function filesOf(directory: string): Map<string, Buffer> {
+  const names = fs.readdirSync(directory).filter((name) => /\.(segment|control)$/.test(name));
+  return new Map(names.map((name) => [name, fs.readFileSync(path.join(directory, name))]));
+}
+
+test("entries of the index that a power loss left behind the end are taken out, whatever of them is whole", async (t) => {
+  const root = makeFastDirectory(t);
+  const options = { segmentBytes: 16 * indexStrideBytes, preallocate: false } as const;
+  const payload = new Uint8Array(1000).fill(1);
+  const publisher = openPublisher(path.join(root, "before"), options);
+  publisher.append(1, payload);
+  await publisher.flush();
+  while (publisher.lastSequence < 1000) publisher.append(1, payload);
+  const files = filesOf(publisher.directory);
+  await publisher.close();
+  const segment = files.get(segmentFileName(1));
+  assert.ok(segment !== undefined);
+  // The sector with the last entries was not written, nor were most of the records.
+  const [sectorBytes, records] = [512, segment.readUInt32LE(segmentOffset.recordsStart)];
+  assert.equal(segment.readUInt32LE(segmentOffset.indexed), 15);
+  segment.fill(0, sectorBytes, records);
+  segment.fill(0, 3 * indexStrideBytes);
+
+  const after = path.join(root, "after");
+  materialize(files, after);
+  const next = openPublisher(after, options);
+  const kept = next.lastSequence;
+  assert.ok(kept > 1 && kept < 300);
+  while (!fs.existsSync(path.join(after, segmentFileName(2)))) next.append(2, payload);
+  const count = next.lastSequence;
+  await next.close();
+  const types = walkQueue(after).map(({ type }) => type);
+  assert.deepEqual(
+    types,
+    Array.from({ length: count }, (_, index) => (index < kept ? 1 : 2)),
+  );
+});
+
+test("G4: what was flushed of a segment without sums is there, also where sums are wished by now", async (t) => {
+  const root = makeFastDirectory(t);
+  const directory = path.join(root, "before");
+  fs.mkdirSync(directory);
+  using recording = await Recording.start(directory);
+  const first = open(directory, "none");
+  first.append(1, payloadOf(1));
+  await first.close();
+  recording.settle();
+  // It goes on in the segment that is there, and then in one of its own.
+  const second = open(directory, "fast");
+  while (!fs.existsSync(path.join(directory, segmentFileName(2)))) second.append(1, payloadOf(2));
+  const { sequence } = await second.flush();
+  const after = path.join(root, "after");
+  materialize(
+    recording.lose(() => 0),
+    after,
+  );
+  await second.close();
+  const recovered = open(after, "fast");
+  assert.equal(recovered.lastSequence, sequence);
+  await recovered.close();
+});
+
+test("a reader that seeks a time before the writer is back stays within what is going to be kept", async (t) => {
+  const root = makeFastDirectory(t);
+  for (const checksum of checksumKinds) {
+    const publisher = open(path.join(root, checksum), checksum);
+    for (let count = 0; count < 5; count++) publisher.append(1, payloadOf(50), 1n);
+    await publisher.flush();
+    for (let count = 0; count < 5; count++) publisher.append(1, payloadOf(50), 1n);
+    const files = filesOf(publisher.directory);
+    await publisher.close();
+    const segment = files.get(segmentFileName(1));
+    assert.ok(segment !== undefined);
+    // A sector in the middle of what was not flushed is lost: of the seventh, a byte.
+    const recordsStart = segment.readUInt32LE(segmentOffset.recordsStart);
+    segment[recordsStart + 6 * 88 + 60] = 0;
+    const after = path.join(root, `after-${checksum}`);
+    materialize(files, after);
+    await using subscriber = openSubscriber(after, "early");
+    subscriber.seekTimestamp(2n);
+    const kept = checksum === "none" ? 5 : 6;
+    assert.equal(subscriber.position, kept + 1, checksum);
+    const next = open(after, checksum);
+    assert.equal(next.lastSequence, kept);
+    next.append(2, payloadOf(50), 3n);
+    assert.equal(subscriber.next()?.sequence, kept + 1);
+    await next.close();
   }
 });

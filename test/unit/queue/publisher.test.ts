@@ -102,6 +102,18 @@ test("a claim is written in place, and an aborted one leaves nothing", async (t)
   assert.equal(behind?.sequence, 2);
 });
 
+test("a claim survives one that is made by mistake while it is open", async (t) => {
+  const directory = makeFastDirectory(t);
+  await using publisher = openPublisher(directory, small);
+  publisher.append(1, payloadOf(1));
+  const start = publisher.claim(1, 100);
+  publisher.memory.bytes.fill(7, start, start + 100);
+  // There is no room for it in the segment.
+  assert.throws(() => publisher.claim(2, payloadBytesMax), /Bug in gapless/);
+  assert.equal(publisher.commit(), 2);
+  assert.deepEqual(walkQueue(directory)[1]?.payload, new Uint8Array(100).fill(7));
+});
+
 test("a payload may be as large as a segment has room for, and no larger", async (t) => {
   const directory = makeFastDirectory(t);
   await using publisher = openPublisher(directory, small);
@@ -116,6 +128,9 @@ test("a payload may be as large as a segment has room for, and no larger", async
   }
   const half = { type: 1, payload: new Uint8Array(payloadBytesMax / 2) };
   refuses(() => publisher.appendMany([half, half, half]), "PAYLOAD_TOO_LARGE", /at most/);
+  // Its space, in 32 bits, is less than nothing. Nothing is touched, so it takes no memory.
+  const huge = { type: 1, payload: new Uint8Array(2 ** 31) };
+  refuses(() => publisher.appendMany([half, huge]), "PAYLOAD_TOO_LARGE", /bytes=2147483648/);
   assert.equal(publisher.append(1, payloadOf(4)), 4);
   assert.deepEqual(
     walkQueue(directory).map(({ payload }) => payload.length),
@@ -163,6 +178,10 @@ test("wrong options are refused with their name and what was expected", (t) => {
     [{ segmentBytes: 4096, maxBytes: 4096 }, /maxBytes=4096.*from 8192/],
     [{ whenFull: "wait" }, /whenFull="wait".*fail or/],
     [{ takeOverAfterMs: 1 }, /takeOverAfterMs=1/],
+    [{ whenFull: null as never }, /whenFull=null/],
+    [{ durability: null as never }, /durability=null/],
+    [{ preallocate: "no" as never }, /preallocate="no"/],
+    [{ onCut: 5 as never }, /onCut="5"/],
   ];
   for (const [options, text] of wrong) {
     refuses(() => openPublisher(directory, options), "CONFIG_INVALID", text);
@@ -196,6 +215,18 @@ test("the receipt says what a record outlives by now", async (t) => {
   // Nobody waits: it is made durable all the same.
   const last = synced.append(1, payloadOf(1));
   while (synced.level(last) !== "device") await new Promise((resolve) => setTimeout(resolve, 1));
+});
+
+test("closing waits for every flush, also for one that finds nothing to do", async (t) => {
+  const publisher = openPublisher(makeDirectory(t), { ...small, checksum: "none" });
+  publisher.append(1, payloadOf(1));
+  const first = publisher.flush();
+  // That one has begun by now, so this one comes behind it.
+  for (let turn = 0; turn < 3; turn++) await Promise.resolve();
+  const second = publisher.flush();
+  await first;
+  await publisher.close();
+  assert.deepEqual(await second, { sequence: 1, level: "device" });
 });
 
 test("what was appended is made durable at the interval that was asked for", async (t) => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
+import { isGaplessError } from "../../../src/errors.ts";
 import { openControl } from "../../../src/queue/control.ts";
 import { openPublisher } from "../../../src/queue/queue.ts";
 import { lookAtReader, type ReaderPresence } from "../../../src/queue/reader-file.ts";
@@ -77,3 +78,42 @@ test("G3: readers go on through the deaths of writers, and are given each messag
     assert.equal(reader.failed, undefined);
   }
 });
+
+for (const step of ["queue.appended 40", "queue.ended 2", "queue.begun 2", "queue.rolled 2"]) {
+  test(`G3: a reader is given each message once where a writer stopped at ${step} is replaced, and wakes`, async (t) => {
+    const directory = makeFastDirectory(t);
+    await openPublisher(directory, { segmentBytes: 16_384, preallocate: false }).close();
+    const reader = startReader(t, { directory, limit: 5 });
+    await reader.until(() => reader.told.open === 1);
+    const stopped = startAppender(t, directory, `SIGSTOP ${step}`);
+    await stopped.until(() => stopped.told.appended > 0);
+    const options = { segmentBytes: 16_384, preallocate: false, takeOverAfterMs: 1000 };
+    await using heir = await untilOpen(() => openPublisher(directory, options));
+    const append = (): void => {
+      for (let left = 300; left > 0; left--) {
+        heir.append(heir.epoch, payloadOf(heir.lastSequence + 1));
+      }
+    };
+    append();
+    stopped.child.kill("SIGCONT");
+    await stopped.ended();
+    assert.equal(stopped.failed, "FENCED");
+    append();
+    await reader.until(() => reader.told.taken === heir.lastSequence);
+    assert.equal(reader.failed, undefined);
+  });
+}
+
+/** Tries until the writer before has been silent for long enough. */
+async function untilOpen<Opened>(open: () => Opened): Promise<Opened> {
+  const deadlineMs = performance.now() + 30_000;
+  while (true) {
+    try {
+      return open();
+    } catch (error) {
+      const isWaiting = isGaplessError(error, "WRITER_ALREADY_ACTIVE");
+      if (!isWaiting || performance.now() > deadlineMs) throw error;
+      await pause(50);
+    }
+  }
+}

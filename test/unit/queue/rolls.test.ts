@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { openControl, readersBed } from "../../../src/queue/control.ts";
-import { recordsStartOf } from "../../../src/queue/layout.ts";
+import { endMark, recordsStartOf, segmentFileName } from "../../../src/queue/layout.ts";
 import { openPublisher, openSubscriber } from "../../../src/queue/queue.ts";
-import { listSegments, reserveSegment } from "../../../src/queue/segment.ts";
+import {
+  beginSegment,
+  listSegments,
+  openSegment,
+  reserveSegment,
+} from "../../../src/queue/segment.ts";
 import { makeFastDirectory, payloadOf } from "../../support/queue-records.ts";
 import { startReader } from "../../support/queue-reading.ts";
 
@@ -125,4 +132,38 @@ test("two processes, one writing and one reading: nothing is lost, repeated or o
     assert.equal(reader.failed, undefined);
     assert.equal(reader.told.taken, through);
   }
+});
+
+test("a reader in a segment that a fenced writer has begun goes on in the one made in its place", async (t) => {
+  const directory = makeFastDirectory(t);
+  const publisher = openPublisher(directory, { segmentBytes, preallocate: false });
+  for (let number = 1; number <= 59; number++) publisher.append(1, payloadOf(number, 32));
+  await publisher.close();
+  const { identity, mapping } = openControl(directory, "read");
+  mapping.unmap();
+  // The next one was fenced off, then its old writer has begun it, and noted nothing more.
+  reserveSegment(directory, 2, { identity, bytes: segmentBytes, checksum: "fast" });
+  const fenced = openSegment(directory, 2, identity, "write");
+  fenced.words[fenced.recordsStart / 4] = endMark;
+  beginSegment(fenced, { firstSequence: 60, latestNs: 0n, epoch: 1 });
+  fenced.mapping.unmap();
+
+  await using reader = openSubscriber(directory, "reader");
+  const given: number[] = [];
+  const poll = (): number => reader.poll(() => given.push(reader.envelope.sequence), 1000);
+  assert.equal(poll(), 59);
+  // It looks into files before it sleeps, and so comes to stand there.
+  assert.equal(reader.prepareToSleep(), false);
+  assert.equal(poll(), 0);
+  assert.equal(reader.prepareToSleep(), true);
+  const { ino } = fs.statSync(path.join(directory, segmentFileName(2)));
+  await using next = openPublisher(directory, { segmentBytes, preallocate: false });
+  next.append(1, payloadOf(60));
+  assert.notEqual(fs.statSync(path.join(directory, segmentFileName(2))).ino, ino);
+  for (let number = 61; number <= 200; number++) next.append(1, payloadOf(number));
+  while (poll() > 0);
+  assert.deepEqual(
+    given,
+    Array.from({ length: 200 }, (_, index) => index + 1),
+  );
 });

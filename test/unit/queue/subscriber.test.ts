@@ -272,6 +272,20 @@ for (const wait of ["park", "spin-then-park", "busy-spin"] as const) {
   });
 }
 
+test("the name of a new reader's file lasts, and so does that of its folder", async (t) => {
+  const { directory, publisher } = prepare(t, 1);
+  await using _publisher = publisher;
+  const synced = new Set<string>();
+  const { fsyncSync } = fs;
+  t.mock.method(fs, "fsyncSync", (fd: number) => {
+    synced.add(fs.readlinkSync(`/proc/self/fd/${fd}`));
+    fsyncSync(fd);
+  });
+  await openSubscriber(directory, "ledger").close();
+  assert.ok(synced.has(path.join(directory, "readers")));
+  assert.ok(synced.has(directory));
+});
+
 test("one at a time reads as a name, and another is told who", async (t) => {
   const { directory, publisher } = prepare(t, 1);
   await using _publisher = publisher;
@@ -386,6 +400,25 @@ test("a reader goes on with the writer that comes after", async (t) => {
   reader.commit();
   assert.equal(epochCommitted(), 1);
   control.mapping.unmap();
+  await next.close();
+});
+
+test("the epoch that is committed is right where a writer begins with a segment", async (t) => {
+  const { directory, publisher } = prepare(t, perSegment);
+  const reader = openSubscriber(directory, "ledger");
+  reader.poll(() => undefined, perSegment);
+  await publisher.close();
+  // No room for one more in the first segment.
+  const next = openPublisher(directory, { segmentBytes, preallocate: false });
+  next.append(1, payloadOf(1, 1000));
+  reader.poll(() => assert.equal(reader.envelope.epoch, 2), 10);
+  reader.commit();
+  await reader.close();
+  const { identity, mapping } = openControl(directory, "read");
+  mapping.unmap();
+  const { committed } = lookAtReader(directory, "ledger", identity);
+  assert.deepEqual([committed?.sequence, committed?.epoch], [perSegment + 1, 2]);
+  await openSubscriber(directory, "ledger").close();
   await next.close();
 });
 
