@@ -258,7 +258,7 @@ class SegmentWalk {
   private endBeforeMark(): "end" {
     const { cursor, check, file } = this;
     const lost = { from: cursor.sequence, to: check.durable };
-    const what = `sequence=${lost.to} was durable, and this says that the log ends before ${lost.from}`;
+    const what = `sequence=${lost.to} was durable, and this says that ${lost.from} was not`;
     const offset = segmentOffset.durable;
     check.report({ severity: "damage", file, offset, what, lost, repair: "header" });
     this.lastKnown = lost.to;

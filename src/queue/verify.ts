@@ -314,7 +314,7 @@ function nextBegun(queue: ObservedQueue, number: number): Beginning | undefined 
   return undefined;
 }
 
-/** Also where its first line is damaged: a power loss does not take what is there from the start. */
+/** Also where its first line is damaged: a power loss takes nothing that was always there. */
 function isDurableAtAll({ directory, control }: ObservedQueue, number: number): boolean {
   try {
     const segment = openSegment(directory, number, control.identity, "read");
