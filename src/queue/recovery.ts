@@ -371,6 +371,6 @@ function segmentMissing(directory: string, number: number): GaplessError {
   return new GaplessError(
     "STORAGE_CORRUPT",
     `${path.join(directory, segmentFileName(number))} is missing, and records behind it are ` +
-      "there. Restore it from a copy; without one, gapless queue repair goes on without it.",
+      "there. Restore it from a copy; without one, gapless queue repair --control goes on without.",
   );
 }
