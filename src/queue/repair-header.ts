@@ -181,7 +181,7 @@ function examine(workshop: Workshop, segment: Segment, isKnown: boolean): Findin
   return { beginning, ending, end, wrong, lacksMark };
 }
 
-/** Without sums, what is durable is all that is believed after a power loss: no less may be said. */
+/** Without sums, only what is durable is believed after a power loss: no less may be said. */
 function isBehind(
   { control, controlProblem }: Workshop,
   { checksum }: Segment,
