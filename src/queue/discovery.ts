@@ -27,11 +27,13 @@ export interface FoundQueue {
   readonly isWritten: boolean;
 }
 
+/** Whoever reads a queue, or has read it. */
 export interface FoundReader {
   readonly directory: string;
   readonly name: string;
 }
 
+/** What is to be told, and how it is looked for. */
 export interface WatchOptions {
   /** Told of each queue that is there, and of each that comes. */
   readonly onQueue?: (queue: FoundQueue) => void;

@@ -47,7 +47,7 @@ export function writerStatus(control: Control, directory: string, ttlMs: number)
   const { words, doubles } = control;
   const writer = writerOf(control);
   const epoch = Atomics.load(words, controlOffset.epoch / 4) >>> 0;
-  const isOpen = epoch > 0 && Atomics.load(words, controlOffset.open / 4) === 1;
+  const isOpen = epoch > 0 && Atomics.load(words, controlOffset.open / 4) !== 0;
   const isThere = isOpen && isAlive(writer);
   const silentMs = isOfThisBoot(control) ? silenceAt(words, controlOffset.heartbeat / 4) : Infinity;
   const sequence = doubles[controlOffset.sequence / 8] ?? 0;

@@ -72,6 +72,7 @@ const timestampOffset = recordOffset.timestamp;
 const sequenceOffset = recordOffset.sequence;
 const salt = positionSalt;
 const inControl = {
+  segment: controlOffset.segment / 4,
   end: controlOffset.end / 4,
   sequence: controlOffset.sequence / 8,
   positionCheck: controlOffset.positionCheck / 4,
@@ -438,6 +439,8 @@ export class Publisher {
   private moveTo(end: number): void {
     const { words, doubles, sequence } = this;
     this.end = end;
+    // Again each time: one that was fenced can have stored its own when it woke up.
+    words[inControl.segment] = this.number;
     words[inControl.end] = end;
     doubles[inControl.sequence] = sequence;
     words[inControl.positionCheck] = this.number ^ end ^ sequence ^ salt;

@@ -14,6 +14,13 @@
 export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { cleanupSegments, type Cleanup } from "./cleanup.ts";
 export type { Position } from "./control.ts";
+export {
+  watchQueues,
+  type FoundQueue,
+  type FoundReader,
+  type QueueWatch,
+  type WatchOptions,
+} from "./discovery.ts";
 export { Envelope } from "./envelope.ts";
 export {
   inspectQueue,

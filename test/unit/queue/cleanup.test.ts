@@ -404,7 +404,8 @@ interface Played {
   closedMs: number;
 }
 
-test(`readers that come, go, and go back get all that they are waited for (${seed})`, async (t) => {
+test("G8: readers that come, go, and go back get all that they are waited for", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
   const random = seededRandom(seed);
   let deleted = 0;
   for (let round = 0; round < 15; round++) {

@@ -6,7 +6,7 @@ import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { isGaplessError } from "../../../src/errors.ts";
 import { acquireLock } from "../../../src/memory/lock-file.ts";
-import { writerLockName } from "../../../src/queue/control.ts";
+import { openControl, readPosition, writerLockName } from "../../../src/queue/control.ts";
 import { BACK_PRESSURED, openPublisher } from "../../../src/queue/queue.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { stepChannelName } from "../../../src/steps.ts";
@@ -226,6 +226,9 @@ for (const step of pauses) {
     await appender.ended();
     assert.equal(appender.failed, "FENCED");
     publisher.append(publisher.epoch, payloadOf(publisher.lastSequence + 1));
+    const control = openControl(directory, "read");
+    assert.equal(readPosition(control)?.sequence, publisher.lastSequence);
+    control.mapping.unmap();
     await publisher.close();
     const records = walkQueue(directory);
     checkRecords(directory, Math.max(told.appended, publisher.lastSequence));

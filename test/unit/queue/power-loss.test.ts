@@ -11,6 +11,7 @@ import {
   segmentOffset,
   type ChecksumKind,
 } from "../../../src/queue/layout.ts";
+import { verifyQueue } from "../../../src/queue/verify.ts";
 import { openPublisher, openSubscriber, type Publisher } from "../../../src/queue/queue.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
 import { Recording, type Choose } from "../../support/power-loss.ts";
@@ -231,4 +232,34 @@ test("a reader that seeks a time before the writer is back stays within what is 
     assert.equal(subscriber.next()?.sequence, kept + 1);
     await next.close();
   }
+});
+
+test("an end that one power loss has taken and another brings back is not believed", async (t) => {
+  const root = makeFastDirectory(t);
+  const first = open(path.join(root, "first"), "fast");
+  const fill = (publisher: Publisher, size: number): void => {
+    const second = path.join(publisher.directory, segmentFileName(2));
+    while (!fs.existsSync(second)) publisher.append(1, payloadOf(1, size));
+  };
+  fill(first, 50);
+  const files = filesOf(first.directory);
+  await first.close();
+  const before = files.get(segmentFileName(1));
+  assert.ok(before !== undefined);
+  const line = before.subarray(segmentOffset.lastSequence, segmentOffset.durable);
+  // The first power loss takes the third record: it ends before that, and is filled anew.
+  before[before.readUInt32LE(segmentOffset.recordsStart) + 2 * 88 + 60] = 0;
+  files.delete(segmentFileName(2));
+  const directory = path.join(root, "second");
+  materialize(files, directory);
+  const second = open(directory, "fast");
+  fill(second, 200);
+  const again = filesOf(directory);
+  await second.close();
+  again.get(segmentFileName(1))?.set(line, segmentOffset.lastSequence);
+  again.delete(segmentFileName(2));
+  const after = path.join(root, "third");
+  materialize(again, after);
+  await open(after, "fast").close();
+  assert.deepEqual((await verifyQueue(after)).findings, []);
 });
