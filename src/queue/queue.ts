@@ -13,6 +13,7 @@
  */
 export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { cleanupSegments, type Cleanup } from "./cleanup.ts";
+export type { Position } from "./control.ts";
 export {
   watchQueues,
   type FoundQueue,

@@ -3,6 +3,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+import { isGaplessError } from "../../../src/errors.ts";
+import { cleanupSegments } from "../../../src/queue/cleanup.ts";
 import { controlFileName } from "../../../src/queue/control.ts";
 import {
   controlOffset,
@@ -16,6 +19,7 @@ import {
   openSubscriber,
   verifyQueue,
   type ChecksumKind,
+  type Publisher,
   type QueueFinding,
 } from "../../../src/queue/queue.ts";
 import { seededRandom } from "../../../src/random.ts";
@@ -45,6 +49,18 @@ function startAgain(directory: string): void {
   change(path.join(directory, controlFileName), (content) =>
     content.fill(0xb0, controlOffset.boot, controlOffset.boot + 16),
   );
+}
+
+/** Takes over as soon as the writer has been silent for long enough. */
+async function openSoon(directory: string): Promise<Publisher> {
+  for (;;) {
+    try {
+      return openPublisher(directory, { preallocate: false, takeOverAfterMs: 1000 });
+    } catch (error) {
+      if (!isGaplessError(error, "WRITER_ALREADY_ACTIVE")) throw error;
+      await pause(50);
+    }
+  }
 }
 
 /** Three segments with indexes, whose records end at different places, closed. */
@@ -83,6 +99,41 @@ test("a queue at work is whole, as far as it has come, whenever it is looked at"
   const report = await verifyQueue(directory);
   assert.deepEqual([report.isLive, report.isDamaged, report.findings], [false, false, []]);
 });
+
+test("segments that retention deletes meanwhile are no finding", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "trades");
+  const appender = startAppender(t, directory);
+  await appender.until(() => appender.told.appended > 2000);
+  await openSubscriber(directory, "gone").close();
+  let deleted = 0;
+  for (let look = 0; look < 30; look++) {
+    const cleaning = setImmediate(() => {
+      deleted += cleanupSegments(directory, { segments: 4, readerTtlMs: 0 }).segments.length;
+    });
+    const report = await verifyQueue(directory);
+    clearImmediate(cleaning);
+    assert.deepEqual(report.findings, []);
+  }
+  assert.ok(deleted > 0);
+  appender.child.kill("SIGKILL");
+});
+
+for (const step of ["queue.ended 2", "queue.begun 2"]) {
+  test(`a writer that was stopped at ${step} and replaced leaves no damage`, async (t) => {
+    const directory = path.join(makeFastDirectory(t), "trades");
+    const appender = startAppender(t, directory, `SIGSTOP ${step}`);
+    await appender.until(() => appender.told.appended > 0);
+    const publisher = await openSoon(directory);
+    publisher.append(1, payloadOf(publisher.lastSequence + 1));
+    appender.child.kill("SIGCONT");
+    await appender.ended();
+    assert.equal(appender.failed, "FENCED");
+    await publisher.close();
+    const report = await verifyQueue(directory);
+    assert.deepEqual(report.findings, []);
+    assert.equal(report.records, publisher.lastSequence);
+  });
+}
 
 for (const step of ["queue.appended 37", "queue.ended 2", "queue.begun 3", "queue.synced 2"]) {
   test(`a writer killed at ${step} leaves no damage`, async (t) => {
