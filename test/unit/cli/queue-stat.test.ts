@@ -62,7 +62,7 @@ test("watched, it is a block or a document a second, with rates, until it is sto
   assert.ok((seen[1] ?? 0) > (seen[0] ?? 0));
   let hasRate = false;
   for await (const line of createInterface({ input: asText.stdout })) {
-    hasRate ||= /^ {2}kept .*, [1-9][\d,]* msg\/s, [1-9]\S* KB\/s$/.test(line);
+    hasRate ||= /^ {2}kept .*, [1-9][\d,]* msg\/s, [1-9]\S* [KM]B\/s$/.test(line);
     if (hasRate && /^ {2}ledger +reading .* [1-9][\d,]* +[\d,]+$/.test(line)) break;
   }
   for (const one of [asText, asJson]) {
