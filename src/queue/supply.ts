@@ -12,6 +12,8 @@ import { openSegment, reserveSegment, type Segment, type SegmentPlan } from "./s
 export interface SegmentSupply {
   /** Says that the segment is going to be needed. Never waits. */
   wish(number: number): void;
+  /** Takes in what has been made, so that `take` has less to do. Never waits. */
+  look(): void;
   /** The segment, reserved and mapped, if it has been made by now. Never waits. */
   take(number: number): Segment | undefined;
   /** Gives the memory of a segment back that is not written any more. Never waits. */
@@ -23,6 +25,7 @@ export interface SegmentSupply {
 /** One that makes nothing ahead of time. */
 export const noSupply: SegmentSupply = {
   wish: () => undefined,
+  look: () => undefined,
   take: () => undefined,
   giveBack: ({ mapping }) => mapping.unmap(),
   close: () => Promise.resolve(),

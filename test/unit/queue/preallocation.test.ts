@@ -85,6 +85,19 @@ test("nothing waits for a segment: what is not made yet is not there", async (t)
   supply.giveBack(await obtain(supply, 2));
 });
 
+test("memory goes back with the next wish where the event loop never turns", async (t) => {
+  const directory = makeDirectory(t);
+  const supply = supplyFor(t, directory);
+  supply.giveBack(await obtain(supply, 1));
+  assert.equal(mappingsOf(fileOf(directory, 1)), 1);
+  supply.wish(2);
+  const deadlineMs = performance.now() + 10_000;
+  while (mappingsOf(fileOf(directory, 1)) > 0) assert.ok(performance.now() < deadlineMs);
+  while (!fs.existsSync(fileOf(directory, 2))) assert.ok(performance.now() < deadlineMs);
+  supply.look();
+  supply.giveBack(await obtain(supply, 2));
+});
+
 test("small segments are made several ahead, and each of them once", async (t) => {
   const directory = makeDirectory(t);
   const supply = supplyFor(t, directory, {});
