@@ -5,7 +5,7 @@ import { formatBytes, formatCount, formatDuration, formatRate, formatRow, wrap }
 
 const lossesShown = 3;
 const readerWidths = [-26, -8, 8, 7, 14, 12, 14] as const;
-const segmentWidths = [10, -9, 13, 11, 8, 8, 8, 7, 6, 20] as const;
+const segmentWidths = [7, -8, 12, 10, 8, 7, 8, 6, 6, 19] as const;
 
 /** What it is, how far it has come, and who reads it. `before`: an earlier look, for the rates. */
 export function formatQueue(snapshot: QueueSnapshot, before?: QueueSnapshot): string[] {

@@ -120,7 +120,7 @@ export function checkHeader(filePath: string, buffer: ArrayBuffer, magic: string
     new GaplessError(
       "STORAGE_CORRUPT",
       `${filePath} is damaged: ${reason}. Restore it from a copy, or make it anew from the ` +
-        "segments with: gapless queue repair",
+        "segments with: gapless queue repair --control",
     );
   if (Buffer.from(buffer, 0, magic.length).toString("latin1") !== magic) {
     throw damaged(`it does not begin with ${magic}`);

@@ -10,6 +10,7 @@
  *     losses.jsonl              what a reader was never given
  *     removed/                  segments on their way out
  *     cleanup.lock              which process moves them there
+ *     damaged/                  files as they were before they were mended
  *
  * All little-endian, all offsets in bytes. A segment:
  *

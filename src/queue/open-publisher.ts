@@ -119,7 +119,7 @@ function begin(directory: string): void {
     throw new GaplessError(
       "STORAGE_CORRUPT",
       `${directory} has segments and no queue.control. Restore that from a copy; without one, ` +
-        "gapless queue repair makes it anew.",
+        "gapless queue repair --control makes it anew.",
     );
   }
   createControl(directory, newIdentity());

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
 import { epochOf, nextSequence } from "./finding.ts";
-import { reasonOf } from "./flaw.ts";
+import { rangeOf, reasonOf } from "./flaw.ts";
 import { controlOffset } from "./layout.ts";
 import { lossesFileName, readLosses } from "./loss-ledger.ts";
 import type { ObservedQueue } from "./observed-queue.ts";
@@ -36,7 +36,9 @@ function checkControl(
   if (isBeyond || !(durable >= 0)) {
     const what = `sequence=${durable} was durable, and the log ends with ${last}`;
     const offset = controlOffset.durable;
-    report({ severity: "damage", file, offset, what, repair: "control" });
+    const lost = Number.isSafeInteger(durable) ? rangeOf(last + 1, durable) : undefined;
+    const found = { severity: "damage", file, offset, what, repair: "control" } as const;
+    report({ ...found, ...(lost && { lost }) });
   }
   const isInterrupted = isOfThisBoot(control) && readPosition(control) === undefined;
   if (isInterrupted && position === undefined && last > 0 && !isLive) {
@@ -62,7 +64,9 @@ function checkReader(
     const found = epochOf(queue, sequence);
     if (sequence > Math.max(last, queue.isLive ? newestSequence(queue) : 0)) {
       const what = `it has committed sequence=${sequence}, and the log ends with ${last}`;
-      report({ severity: isSettled ? "damage" : "note", file, what });
+      // A writer has come since: then the reader is told that it was rewound.
+      const isTold = epoch !== 0 && epoch < (control.words[controlOffset.epoch / 4] ?? 0) >>> 0;
+      report({ severity: isSettled && !isTold ? "damage" : "note", file, what });
     } else if (epoch !== 0 && found !== 0 && found !== epoch) {
       const what =
         `it has committed sequence=${sequence} of epoch=${epoch}, and the one there is of ` +

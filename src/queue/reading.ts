@@ -399,7 +399,7 @@ export class Reading {
     return segmentDamaged(segment.filePath, offset, `${reason}, sequence=${sequence}`);
   }
 
-  /** Whether it is behind the last record: damage there is nothing lost, and the writer's to mend. */
+  /** Whether it is behind the last record: damage there is no loss, and the writer's to mend. */
   private isAtEnd(): boolean {
     const { control } = this.queue;
     return this.isSettled && isNoted(control) && !hasNoted(control, this.sequence);

@@ -274,12 +274,15 @@ function walkAll(
 ): { tails: Tail[]; torn: string | undefined } {
   const tails: Tail[] = [];
   for (const [index, one] of begun.entries()) {
-    const tail = walk(one, position, isSameBoot);
-    tails.push(tail);
+    let tail = walk(one, position, isSameBoot);
     const next = begun[index + 1];
+    // A power loss can take the end mark of a segment whose records were durable before it.
+    const isFollowed = next?.beginning.firstSequence === tail.lastSequence + 1;
+    if (isFollowed && !isSameBoot) tail = { ...tail, hasEnded: true };
+    tails.push(tail);
     if (next === undefined) break;
     const { segment, beginning } = next;
-    if (tail.hasEnded && beginning.firstSequence === tail.lastSequence + 1) continue;
+    if (tail.hasEnded && isFollowed) continue;
     const reason = `it begins with ${beginning.firstSequence}, behind ${tail.lastSequence}`;
     const isTorn = !isSameBoot && durableEnd(segment) === segment.recordsStart;
     if (!isTorn) throw segmentDamaged(segment.filePath, segmentOffset.firstSequence, reason);
@@ -336,6 +339,7 @@ function cutOff({ segment, end }: Tail, isSameBoot: boolean): string | undefined
 
 function seal(tail: Tail): void {
   const { segment, end, lastSequence } = tail;
+  if (end < segment.capacity) Atomics.store(segment.words, end >>> 2, endMark);
   const ending = readEnding(segment);
   if (ending?.end === end && ending.lastSequence === lastSequence) return;
   // A power loss can bring back the end that an earlier one has taken.
@@ -367,6 +371,6 @@ function segmentMissing(directory: string, number: number): GaplessError {
   return new GaplessError(
     "STORAGE_CORRUPT",
     `${path.join(directory, segmentFileName(number))} is missing, and records behind it are ` +
-      "there. Restore it from a copy; without one, gapless queue repair goes on without it.",
+      "there. Restore it from a copy; without one, gapless queue repair --control goes on without.",
   );
 }

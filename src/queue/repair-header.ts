@@ -13,8 +13,9 @@ import path from "node:path";
 import { crc32 } from "node:zlib";
 import { isGaplessError } from "../errors.ts";
 import { mapFile } from "../memory/mapping.ts";
+import { isOfThisBoot } from "./control.ts";
 import { copyAside, placeAside } from "./keep-aside.ts";
-import { endMark, headerOffset, segmentFileName } from "./layout.ts";
+import { controlOffset, endMark, headerOffset, segmentFileName } from "./layout.ts";
 import { recordWord, type Found } from "./record.ts";
 import type { Workshop } from "./repair.ts";
 import { salvage } from "./salvage.ts";
@@ -160,17 +161,35 @@ function examine(workshop: Workshop, segment: Segment, isKnown: boolean): Findin
   const hasEnded = found === "end" || next?.beginning.firstSequence === sequence;
   const ending = hasEnded ? { lastSequence: sequence - 1, latestNs, end } : undefined;
   const said = attempt(() => readEnding(segment));
-  // Behind damage, what is said is believed rather than what is found.
+  const isEntered = isKnown && typeof noted === "object";
+  // Behind damage, what is said is believed rather than what is found. What is not said yet, the
+  // next writer says; but not where that was lost with the lines before it.
   const isRight = [
     isKnown,
     typeof noted === "object",
-    said !== "damaged" && (said === undefined || !isClean || isSame(said, ending)),
-    durable !== "damaged" && (!isClean || durable > end || walked.hasLanded),
+    said === undefined
+      ? isEntered || !hasEnded
+      : said !== "damaged" && (!isClean || isSame(said, ending)),
+    durable !== "damaged" &&
+      isEntered &&
+      !isBehind(workshop, segment, walked, durable) &&
+      (!isClean || durable > end || walked.hasLanded),
   ];
   const wrong = isRight.flatMap((right, line) => (right ? [] : [line]));
   const lacksMark = hasEnded && found !== "end";
   if (wrong.length === 0 && !lacksMark) return undefined;
   return { beginning, ending, end, wrong, lacksMark };
+}
+
+/** Without sums, only what is durable is believed after a power loss: no less may be said. */
+function isBehind(
+  { control, controlProblem }: Workshop,
+  { checksum }: Segment,
+  { sequence, end }: Walked,
+  durable: number,
+): boolean {
+  if (checksum !== "none" || controlProblem !== undefined || isOfThisBoot(control)) return false;
+  return durable < end && (control.doubles[controlOffset.durable / 8] ?? 0) >= sequence - 1;
 }
 
 interface Walked {

@@ -153,6 +153,7 @@ class SegmentWalk {
     const isMissing = known.sequence >= sequence || known.end > offset;
     const durable = notes.durable ?? segment.recordsStart;
     if (!check.isSettled && offset >= durable && !this.isDurableBehind()) {
+      if (check.durable >= sequence && cursor.look(false) === "record") return this.endBeforeMark();
       const wasMore = isMissing || check.written >= sequence;
       if (found === "damage" || !known.isLast || wasMore) this.noteTorn();
       // What it says of records behind is cut off with them.
@@ -251,6 +252,19 @@ class SegmentWalk {
     const isPassed = cursor.offset < reach && cursor.look(false) === "record";
     const { offset } = placeBeforeOffset(segment, beginning, reach);
     return isLast && !isPassed && cursor.offset >= offset;
+  }
+
+  /** Without sums, what is durable is all that is believed: and that line says too little. */
+  private endBeforeMark(): "end" {
+    const { cursor, check, file } = this;
+    const lost = { from: cursor.sequence, to: check.durable };
+    const what = `sequence=${lost.to} was durable, and this says that ${lost.from} was not`;
+    const offset = segmentOffset.durable;
+    check.report({ severity: "damage", file, offset, what, lost, repair: "header" });
+    this.lastKnown = lost.to;
+    this.index.passTo(Infinity);
+    this.finish();
+    return "end";
   }
 
   private noteTorn(): void {

@@ -264,7 +264,8 @@ export class Subscriber implements FanInSource {
     if (sequence > next) {
       throw new GaplessError(
         "DATA_NOT_YET_AVAILABLE",
-        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ${next}.`,
+        `sequence=${sequence} is not in the queue in ${this.directory} yet: the next one is ` +
+          `${next}.`,
       );
     }
     this.goTo(() => spotOf(this.queue, sequence));

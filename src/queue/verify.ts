@@ -314,6 +314,7 @@ function nextBegun(queue: ObservedQueue, number: number): Beginning | undefined 
   return undefined;
 }
 
+/** Also where its first line is damaged: a power loss takes nothing that was always there. */
 function isDurableAtAll({ directory, control }: ObservedQueue, number: number): boolean {
   try {
     const segment = openSegment(directory, number, control.identity, "read");
@@ -321,7 +322,8 @@ function isDurableAtAll({ directory, control }: ObservedQueue, number: number): 
     segment.mapping.unmap();
     return isDurable;
   } catch (error) {
-    if (isGaplessError(error)) return false;
+    if (isGaplessError(error, "DATA_TRIMMED")) return false;
+    if (isGaplessError(error, "STORAGE_CORRUPT")) return true;
     throw error;
   }
 }

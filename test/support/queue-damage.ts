@@ -8,7 +8,8 @@ import { oldestSpot } from "../../src/queue/finding.ts";
 import { segmentFileName, type ChecksumKind } from "../../src/queue/layout.ts";
 import { openPublisher } from "../../src/queue/queue.ts";
 import { Reading, type Stretch } from "../../src/queue/reading.ts";
-import type { QueueFiles } from "../../src/queue/spot.ts";
+import { Cursor } from "../../src/queue/record.ts";
+import { openBegun, type QueueFiles } from "../../src/queue/spot.ts";
 import { payloadOf } from "./queue-records.ts";
 
 export const segmentBytes = 4096;
@@ -128,4 +129,19 @@ export function flipEachBit(
 
 export function openFiles(directory: string): QueueFiles {
   return { directory, control: openControl(directory, "write") };
+}
+
+/** Where the last record of a segment begins. */
+export function lastRecordOf(queue: QueueFiles, number: number): number {
+  const begun = openBegun(queue, number);
+  assert.ok(begun);
+  const { segment, beginning } = begun;
+  const cursor = new Cursor(segment, segment.recordsStart, beginning.firstSequence, 0);
+  let last = 0;
+  while (cursor.look(true) === "record") {
+    last = cursor.offset;
+    cursor.advance();
+  }
+  segment.mapping.unmap();
+  return last;
 }

@@ -4,11 +4,12 @@ import path from "node:path";
 import test from "node:test";
 import { isGaplessError } from "../../../src/errors.ts";
 import { controlFileName } from "../../../src/queue/control.ts";
-import { controlOffset, segmentFileName } from "../../../src/queue/layout.ts";
+import { controlOffset, recordHeaderBytes, segmentFileName } from "../../../src/queue/layout.ts";
 import { openSubscriber, readLosses } from "../../../src/queue/queue.ts";
 import {
   checkOutcome,
   flipEachBit,
+  lastRecordOf,
   openFiles,
   readAll,
   writeSmallQueue,
@@ -57,10 +58,11 @@ for (const [checksum, verify] of [
     const files = openFiles(directory);
     for (const number of segments) {
       const filePath = path.join(directory, segmentFileName(number));
+      const last = lastRecordOf(files, number);
       flipEachBit(
         filePath,
-        // In step with nothing in the format.
-        (bit) => bit % 13 === number,
+        // In step with nothing in the format; and all of what is hardest to see.
+        (bit) => bit % 13 === number || (bit >>> 3 >= last && bit >>> 3 < last + recordHeaderBytes),
         (bit) => {
           const what = `segment ${number}, byte ${bit >>> 3}, bit ${bit & 7}`;
           const outcome = readAll(files, verify);
@@ -79,10 +81,14 @@ for (const [checksum, verify] of [
 function outcomeOfOpening(directory: string, name: string): number[] | string {
   const given: number[] = [];
   try {
+    const late = openSubscriber(directory, name, { start: "latest" });
+    const end = late.position;
+    void late.close();
     const subscriber = openSubscriber(directory, name, { start: "earliest" });
     try {
       let message = subscriber.next();
       for (; message !== undefined; message = subscriber.next()) given.push(message.sequence);
+      assert.equal(end, subscriber.position);
     } finally {
       void subscriber.close();
     }
@@ -222,8 +228,8 @@ test("a message in a segment whose header is damaged can be sought, told of and 
     flipped.writeUInt8(content.readUInt8(40) ^ 4, 40);
     reader.seekSequence(count);
     fs.writeFileSync(filePath, flipped);
-    for (const back of [0, 3]) {
-      const sequence = damaged === 3 ? count - back : 30 * damaged - back;
+    const target = damaged === 3 ? count : 30 * damaged;
+    for (const sequence of [target, target - 3]) {
       reader.seekSequence(sequence);
       assert.equal(reader.position, sequence);
       assert.throws(() => reader.next(), isDamage);
@@ -231,9 +237,46 @@ test("a message in a segment whose header is damaged can be sought, told of and 
       assert.deepEqual([from, to], [sequence, sequence - 1], `${damaged}`);
       assert.equal(reader.next()?.sequence, sequence);
     }
+    reader.seekSequence(target);
     fs.writeFileSync(filePath, content);
+    assert.equal(reader.next()?.sequence, target, "where it was mended, it is read");
   }
   await reader.close();
+});
+
+test("an end mark that is damaged is none to whom the next segment goes on with what was to come", async (t) => {
+  const directory = makeFastDirectory(t);
+  const count = await writeSmallQueue(directory, "fast");
+  const filePath = path.join(directory, segmentFileName(1));
+  const content = fs.readFileSync(filePath);
+  const at = content.lastIndexOf(Buffer.from([0xff, 0xff, 0xff, 0xff]));
+  content.writeUInt8(0xfe, at);
+  fs.writeFileSync(filePath, content);
+  await using reader = openSubscriber(directory, "ledger");
+  assert.equal(
+    reader.poll(() => undefined, 1000),
+    count,
+  );
+});
+
+test("a segment of another queue is no part of this one, whatever it holds", async (t) => {
+  const directory = makeFastDirectory(t);
+  const other = makeFastDirectory(t);
+  const count = await writeSmallQueue(directory, "fast");
+  await writeSmallQueue(other, "fast");
+  const name = segmentFileName(2);
+  fs.cpSync(path.join(other, name), path.join(directory, name));
+  await using reader = openSubscriber(directory, "ledger");
+  const given: number[] = [];
+  const poll = (): number => reader.poll(() => given.push(reader.envelope.sequence), 1000);
+  const before = poll();
+  for (let call = 0; call < 2; call++) {
+    assert.throws(poll, (error) => isGaplessError(error, "STORAGE_CORRUPT"));
+  }
+  const { from, to } = reader.skip();
+  assert.equal(from, before + 1);
+  assert.ok(to > from);
+  assert.equal(poll(), count - to);
 });
 
 test("a reader at the end is not disturbed by a damaged header of the last segment", async (t) => {

@@ -26,13 +26,20 @@ import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
 
 const plan: SegmentPlan = { identity: 4711n, bytes: 65_536, checksum: "fast" };
 
-function supplyFor(
-  context: TestContext,
-  directory: string,
-  options: PreallocationOptions = { ahead: 1 },
-): Preallocation {
+/** Supplies of the test that runs. */
+const supplies: Preallocation[] = [];
+
+/** A directory that goes with the test, once nothing is made in it any more. */
+function makePlace(context: TestContext): string {
+  context.after(async () => {
+    for (const supply of supplies.splice(0)) await supply.close();
+  });
+  return makeDirectory(context);
+}
+
+function supplyFor(directory: string, options: PreallocationOptions = { ahead: 1 }): Preallocation {
   const supply = preallocate(directory, plan, options);
-  context.after(() => supply.close());
+  supplies.push(supply);
   return supply;
 }
 
@@ -55,8 +62,8 @@ function mappingsOf(filePath: string): number {
 }
 
 test("a segment that was wished for is reserved, mapped, and its own file", async (t) => {
-  const directory = makeDirectory(t);
-  const supply = supplyFor(t, directory);
+  const directory = makePlace(t);
+  const supply = supplyFor(directory);
   const segment = await obtain(supply, 3);
   assert.equal(segment.number, 3);
   assert.equal(segment.capacity, plan.bytes);
@@ -77,8 +84,8 @@ test("a segment that was wished for is reserved, mapped, and its own file", asyn
 });
 
 test("nothing waits for a segment: what is not made yet is not there", async (t) => {
-  const directory = makeDirectory(t);
-  const supply = supplyFor(t, directory);
+  const directory = makePlace(t);
+  const supply = supplyFor(directory);
   assert.equal(supply.take(1), undefined);
   supply.wish(1);
   assert.equal(supply.take(1), undefined);
@@ -99,8 +106,8 @@ test("memory goes back with the next wish where the event loop never turns", asy
 });
 
 test("small segments are made several ahead, and each of them once", async (t) => {
-  const directory = makeDirectory(t);
-  const supply = supplyFor(t, directory, {});
+  const directory = makePlace(t);
+  const supply = supplyFor(directory, {});
   for (let wishes = 0; wishes < 10; wishes++) supply.wish(1);
   await until("four are made", () => listSegments(directory).length === 4);
   const inodes = [1, 2, 3, 4].map((number) => fs.statSync(fileOf(directory, number)).ino);
@@ -114,8 +121,8 @@ test("small segments are made several ahead, and each of them once", async (t) =
 });
 
 test("a thread that never lets an event come gets what was made", async (t) => {
-  const directory = makeDirectory(t);
-  const supply = supplyFor(t, directory);
+  const directory = makePlace(t);
+  const supply = supplyFor(directory);
   // Once the thread is there it takes no event of this one to make another.
   supply.giveBack(await obtain(supply, 1));
   supply.wish(2);
@@ -125,8 +132,8 @@ test("a thread that never lets an event come gets what was made", async (t) => {
 });
 
 test("segments that were passed are dropped, and their memory is given back", async (t) => {
-  const directory = makeDirectory(t);
-  const supply = supplyFor(t, directory, { ahead: 3 });
+  const directory = makePlace(t);
+  const supply = supplyFor(directory, { ahead: 3 });
   supply.wish(1);
   await until("all are made", () => [1, 2, 3].every((number) => supply.has(number)));
   assert.equal(supply.take(3)?.number, 3);
@@ -139,9 +146,9 @@ test("segments that were passed are dropped, and their memory is given back", as
 });
 
 test("once a supply is closed, nothing more appears in its directory", async (t) => {
-  const directory = makeDirectory(t);
+  const directory = makePlace(t);
   for (let round = 0; round < 20; round++) {
-    const supply = supplyFor(t, directory, { ahead: 4 });
+    const supply = supplyFor(directory, { ahead: 4 });
     supply.wish(1 + round * 4);
     if (round % 2 === 0) await pause(round / 5);
     await supply.close();
@@ -159,16 +166,16 @@ test("once a supply is closed, nothing more appears in its directory", async (t)
 });
 
 test("a segment that is there is adopted, not made anew", async (t) => {
-  const directory = makeDirectory(t);
+  const directory = makePlace(t);
   reserveSegment(directory, 1, plan);
   const { ino } = fs.statSync(fileOf(directory, 1));
-  const segment = await obtain(supplyFor(t, directory), 1);
+  const segment = await obtain(supplyFor(directory), 1);
   assert.equal(segment.number, 1);
   assert.equal(fs.statSync(fileOf(directory, 1)).ino, ino);
 });
 
 test("what was begun, damaged or planned otherwise is left to the publisher", async (t) => {
-  const directory = makeDirectory(t);
+  const directory = makePlace(t);
   const others: [number, SegmentPlan][] = [
     [1, { ...plan, bytes: 4096 }],
     [2, { ...plan, checksum: "crc32c" satisfies ChecksumKind }],
@@ -183,7 +190,7 @@ test("what was begun, damaged or planned otherwise is left to the publisher", as
   fs.truncateSync(fileOf(directory, 5), 1000);
   const files = others.map(([number]) => fs.readFileSync(fileOf(directory, number)));
 
-  const supply = supplyFor(t, directory, { ahead: 6 });
+  const supply = supplyFor(directory, { ahead: 6 });
   supply.wish(1);
   await until("the one behind them is made", () => supply.has(6));
   for (const [index, [number]] of others.entries()) {
@@ -193,8 +200,8 @@ test("what was begun, damaged or planned otherwise is left to the publisher", as
 });
 
 test("a segment whose header is not of the one wished for any more is dropped", async (t) => {
-  const directory = makeDirectory(t);
-  const supply = supplyFor(t, directory);
+  const directory = makePlace(t);
+  const supply = supplyFor(directory);
   supply.wish(1);
   await until("it is made", () => supply.has(1));
   const fd = fs.openSync(fileOf(directory, 1), "r+");
@@ -211,7 +218,7 @@ test(
     const directory = mountTinyDisk(t, 4 * plan.bytes);
     const ballast = path.join(directory, "ballast");
     fs.writeFileSync(ballast, new Uint8Array(4 * plan.bytes - 16_384));
-    const supply = supplyFor(t, directory);
+    const supply = supplyFor(directory);
     for (let tries = 0; tries < 20; tries++) {
       supply.wish(1);
       await pause(20);
@@ -226,7 +233,7 @@ test(
 );
 
 test("a publisher and the thread that make the same segments leave no hole", async (t) => {
-  const directory = makeDirectory(t);
+  const directory = makePlace(t);
   const publisher = openPublisher(directory, { segmentBytes: 4096 });
   const count = 3000;
   for (let number = 1; number <= count; number++) {
@@ -248,7 +255,7 @@ test("a process killed while its thread makes a segment leaves a queue that goes
   for (const step of steps) {
     for (const nth of [1, 3, 6]) {
       const where = `step=${step} nth=${nth}`;
-      const directory = makeDirectory(t);
+      const directory = makePlace(t);
       const options = { segmentBytes: 4096 };
       const task = { directory, options, count: 1_000_000, size: 100 };
       const child = startChild(t, "publish", task, { step, nth });
