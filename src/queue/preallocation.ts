@@ -38,6 +38,12 @@ export interface SegmentWish {
 /** What the thread is asked. */
 export type PreallocationRequest =
   | SegmentWish
+  | {
+      readonly kind: "ready";
+      readonly address: bigint;
+      readonly offset: number;
+      readonly end: number;
+    }
   | { readonly kind: "unmap"; readonly memory: MappedMemory }
   /** Nothing, but that it is there. */
   | { readonly kind: "start" };
@@ -99,6 +105,10 @@ export class Preallocation implements SegmentSupply {
     this.plan = plan;
     this.ahead = ahead;
     supplies.set(this.id, this);
+  }
+
+  makeReady({ mapping, capacity: end }: Segment, offset: number): void {
+    post({ kind: "ready", address: mapping.address, offset, end });
   }
 
   wish(first: number): void {

@@ -127,6 +127,8 @@ export class Publisher {
   /** The next segment is wished for, and later looked for, once the end is behind it. */
   private supplyDue = 0;
   private isWished = false;
+  /** Whether somebody has made the pages of the segment ready. */
+  private isReady = false;
 
   /** Of the claim that is open; 0: none is. */
   private claimed = 0;
@@ -492,7 +494,8 @@ export class Publisher {
   private roll(): void {
     const { segment, end, directory, plan } = this;
     const number = this.number + 1;
-    const next = this.supply.take(number) ?? obtainSegment(directory, number, plan);
+    const made = this.supply.take(number);
+    const next = made ?? obtainSegment(directory, number, plan);
     if (!this.isWriter()) {
       next.mapping.unmap();
       throw this.fenced();
@@ -520,6 +523,7 @@ export class Publisher {
       this.supply.giveBack(segment);
     }
     this.number = number;
+    this.isReady = made !== undefined;
     this.enter(next, firstSequence, next.recordsStart);
     reachedStep("queue.rolled");
   }
@@ -544,6 +548,7 @@ export class Publisher {
       // Behind all that can be written.
       this.supplyDue = this.capacity + 1;
     } else {
+      if (!this.isReady) this.supply.makeReady(this.segment, this.end);
       this.supply.wish(this.number + 1);
       this.supplyDue = (this.capacity * lookShare) | 0;
       this.isWished = true;
