@@ -8,6 +8,7 @@
 import { isGaplessError } from "../errors.ts";
 import { unmapMemory, type MappedMemory } from "../memory/mapping.ts";
 import { prefault } from "../memory/wishes.ts";
+import { pageBytes } from "./layout.ts";
 import type { PreallocationReply, PreallocationRequest, SegmentWish } from "./preallocation.ts";
 import { openSegment, reserveSegment, type Segment } from "./segment.ts";
 import { serveSidecar } from "./serve-sidecar.ts";
@@ -15,13 +16,17 @@ import { isAsPlanned } from "./supply.ts";
 
 const partBytes = 2 * 1024 * 1024;
 
-/** Memory whose pages are not all ready yet, by its address, and how far they are. */
-const unready = new Map<bigint, { readonly bytes: number; readyBytes: number }>();
+/** Memory whose pages are not all ready yet, by its address: where they are not. */
+const unready = new Map<bigint, { start: number; readonly end: number }>();
 let isTurning = false;
 
 serveSidecar<PreallocationRequest, PreallocationReply | undefined>((request) => {
   if (request.kind === "start") return undefined;
   if (request.kind === "make") return make(request);
+  if (request.kind === "ready") {
+    makeReady(request.address, request.offset, request.end);
+    return undefined;
+  }
   // Before the memory goes: somebody else's may come to the same place.
   unready.delete(request.memory.address);
   unmapMemory(request.memory);
@@ -31,7 +36,7 @@ serveSidecar<PreallocationRequest, PreallocationReply | undefined>((request) => 
 function make(wish: SegmentWish): PreallocationReply {
   const { supply, number } = wish;
   const memory = isWanted(wish) ? obtain(wish) : undefined;
-  if (memory !== undefined) makeReady(memory);
+  if (memory !== undefined) makeReady(memory.address, 0, memory.bytes);
   return { supply, number, memory };
 }
 
@@ -56,8 +61,8 @@ function isWanted({ number, wanted }: SegmentWish): boolean {
   return number >= Atomics.load(wanted, 0);
 }
 
-function makeReady({ address, bytes, pageBytes }: MappedMemory): void {
-  unready.set(address, { bytes: Math.floor(bytes / pageBytes) * pageBytes, readyBytes: 0 });
+function makeReady(address: bigint, offset: number, end: number): void {
+  unready.set(address, { start: offset - (offset % pageBytes), end });
   if (!isTurning) setImmediate(turn);
   isTurning = true;
 }
@@ -67,9 +72,9 @@ function turn(): void {
   isTurning = oldest !== undefined;
   if (oldest === undefined) return;
   const [address, memory] = oldest;
-  const bytes = Math.min(partBytes, memory.bytes - memory.readyBytes);
-  const isDone = bytes <= 0 || !prefault(address + BigInt(memory.readyBytes), bytes);
-  memory.readyBytes += bytes;
+  const bytes = Math.min(partBytes, memory.end - memory.start);
+  const isDone = bytes <= 0 || !prefault(address + BigInt(memory.start), bytes);
+  memory.start += bytes;
   if (isDone) unready.delete(address);
   setImmediate(turn);
 }

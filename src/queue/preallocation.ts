@@ -2,15 +2,14 @@
  * Segments made ahead of time, by one thread for all publishers of this one.
  *
  *   publisher   wish(7) ──────────────────────────────── take(7) ─ giveBack(6)
- *                  │                                         ▲         │
- *   thread         └─ reserve, head, sync ─ link ─ map ──────┴─ ready  └─ unmap
- *                     the pages under a temporary name          the pages
+ *                  │                                    ▲              │
+ *   thread         └─ reserve, head, sync ─ link ─ map ─┴─ ready       └─ unmap
+ *                     the pages under a temporary name     the pages
  *
  * What the thread has not made in time, or could not make, the publisher makes itself, and so it
  * reports a full disk, not the thread. Both may make the same one: whoever links it first has made
  * it, and the other adopts it.
  */
-import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { describeError } from "../errors.ts";
 import { adoptMapping, unmapMemory, type MappedMemory } from "../memory/mapping.ts";
@@ -39,6 +38,12 @@ export interface SegmentWish {
 /** What the thread is asked. */
 export type PreallocationRequest =
   | SegmentWish
+  | {
+      readonly kind: "ready";
+      readonly address: bigint;
+      readonly offset: number;
+      readonly end: number;
+    }
   | { readonly kind: "unmap"; readonly memory: MappedMemory }
   /** Nothing, but that it is there. */
   | { readonly kind: "start" };
@@ -58,7 +63,11 @@ const closeLookMs = 1;
 /** Greater than the number of any segment. */
 const nothingWanted = 0x7fff_ffff;
 
+const lineWords = 16;
+
 const supplies = new Map<number, Preallocation>();
+/** Memory that the thread is going to be asked to unmap. */
+const used: MappedMemory[] = [];
 let thread: Sidecar<PreallocationRequest, PreallocationReply> | undefined;
 let supplyNumber = 0;
 
@@ -75,6 +84,12 @@ export function preallocate(
   return new Preallocation(directory, plan, ahead);
 }
 
+/** One that is ready to be taken, and what its first line has been when it was looked at. */
+interface Made {
+  readonly segment: Segment;
+  readonly line: Int32Array;
+}
+
 /** The segments of one publisher. Made by `preallocate`. */
 export class Preallocation implements SegmentSupply {
   private readonly id = supplyNumber++;
@@ -83,7 +98,7 @@ export class Preallocation implements SegmentSupply {
   private readonly ahead: number;
   private readonly wanted = new Int32Array(new SharedArrayBuffer(4));
   private readonly asked = new Set<number>();
-  private readonly made = new Map<number, MappedMemory>();
+  private readonly made = new Map<number, Made>();
 
   constructor(directory: string, plan: SegmentPlan, ahead: number) {
     this.directory = directory;
@@ -92,10 +107,19 @@ export class Preallocation implements SegmentSupply {
     supplies.set(this.id, this);
   }
 
+  makeReady({ mapping, capacity: end }: Segment, offset: number): void {
+    post({ kind: "ready", address: mapping.address, offset, end });
+  }
+
   wish(first: number): void {
     hearReplies();
+    unmapUsed();
     Atomics.store(this.wanted, 0, first);
     for (let number = first; number < first + this.ahead; number++) this.ask(number);
+  }
+
+  look(): void {
+    hearReplies();
   }
 
   /** Whether the segment has been made and can be taken. */
@@ -105,12 +129,16 @@ export class Preallocation implements SegmentSupply {
   }
 
   take(number: number): Segment | undefined {
-    hearReplies();
+    if (!this.made.has(number)) hearReplies();
     Atomics.store(this.wanted, 0, number + 1);
-    const memory = this.made.get(number);
+    const made = this.made.get(number);
     this.made.delete(number);
     this.forgetBelow(number + 1);
-    return memory === undefined ? undefined : this.adopt(number, memory);
+    if (made === undefined) return undefined;
+    const { segment, line } = made;
+    if (isAsPlanned(segment, this.plan) && hasLine(segment, line)) return segment;
+    this.giveBack(segment);
+    return undefined;
   }
 
   giveBack({ mapping }: Segment): void {
@@ -133,8 +161,10 @@ export class Preallocation implements SegmentSupply {
   receive({ number, memory }: PreallocationReply): void {
     this.asked.delete(number);
     if (memory === undefined) return;
-    if (number < (this.wanted[0] ?? 0)) giveBackMemory(memory);
-    else this.made.set(number, memory);
+    const isLate = number < (this.wanted[0] ?? 0);
+    const segment = isLate ? undefined : this.adopt(number, memory);
+    if (segment === undefined) giveBackMemory(memory);
+    else this.made.set(number, { segment, line: segment.words.slice(0, lineWords) });
   }
 
   /** The thread has ended: what it was asked and has not made yet may be asked again. */
@@ -150,7 +180,7 @@ export class Preallocation implements SegmentSupply {
 
   /** Only what is as planned: what others have begun meanwhile, or damaged, is dropped. */
   private adopt(number: number, memory: MappedMemory): Segment | undefined {
-    const filePath = path.join(this.directory, segmentFileName(number));
+    const filePath = `${this.directory}/${segmentFileName(number)}`;
     const mapping = adoptMapping(memory, filePath);
     try {
       const segment = segmentOf(mapping, filePath, number, this.plan.identity);
@@ -159,17 +189,20 @@ export class Preallocation implements SegmentSupply {
       // Whoever opens the file next says what is the matter with it.
     }
     mapping.handOver();
-    giveBackMemory(memory);
     return undefined;
   }
 
   private forgetBelow(end: number): void {
-    for (const [number, memory] of this.made) {
+    for (const [number, { segment }] of this.made) {
       if (number >= end) continue;
       this.made.delete(number);
-      giveBackMemory(memory);
+      this.giveBack(segment);
     }
   }
+}
+
+function hasLine({ words }: Segment, line: Int32Array): boolean {
+  return line.every((word, index) => words[index] === word);
 }
 
 /** Files what has come since, without an event: the event loop of a publisher may not turn. */
@@ -184,9 +217,18 @@ function hear(reply: PreallocationReply): void {
   else if (reply.memory !== undefined) giveBackMemory(reply.memory);
 }
 
+/** As the event loop turns, or with the next wish: a roll has enough to do. */
 function giveBackMemory(memory: MappedMemory): void {
-  // The thread has too much to do, or has just died: it takes a millisecond here then.
-  if (!post({ kind: "unmap", memory })) unmapMemory(memory);
+  if (used.length === 0) setImmediate(unmapUsed);
+  used.push(memory);
+}
+
+function unmapUsed(): void {
+  for (const memory of used) {
+    // The thread has too much to do, or has just died: it takes a millisecond here then.
+    if (!post({ kind: "unmap", memory })) unmapMemory(memory);
+  }
+  used.length = 0;
 }
 
 function post(request: PreallocationRequest): boolean {

@@ -58,8 +58,9 @@ const wordRange = 2 ** 32;
 const roomCheckMs = 1;
 const roomCheckAsyncMs = 10;
 const roomWaitMs = 1000;
-/** How much of a segment is written when the next one is wished for. */
+/** How much of a segment is written when the next one is wished for, and when it is looked for. */
 const wishShare = 1 / 8;
+const lookShare = 1 / 2;
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 
 /*
@@ -123,8 +124,11 @@ export class Publisher {
   private latestHigh = 0;
   /** A record that begins at or behind it gets an entry in the index. */
   private indexDue = 0;
-  /** The next segment is wished for once the end is behind it. */
-  private wishDue = 0;
+  /** The next segment is wished for, and later looked for, once the end is behind it. */
+  private supplyDue = 0;
+  private isWished = false;
+  /** Whether somebody has made the pages of the segment ready. */
+  private isReady = false;
 
   /** Of the claim that is open; 0: none is. */
   private claimed = 0;
@@ -449,7 +453,7 @@ export class Publisher {
     reachedStep("queue.appended");
     // SYNC reader-asleep: the record is complete before; a reader sets the flag, then looks.
     if (Atomics.load(words, inControl.asleep) !== 0) wake(this.control, readersBed);
-    if (end >= this.wishDue) this.wish();
+    if (end >= this.supplyDue) this.askForNext();
   }
 
   /** The way of what has no room in this segment. False where a limit refuses the next one. */
@@ -490,7 +494,8 @@ export class Publisher {
   private roll(): void {
     const { segment, end, directory, plan } = this;
     const number = this.number + 1;
-    const next = this.supply.take(number) ?? obtainSegment(directory, number, plan);
+    const made = this.supply.take(number);
+    const next = made ?? obtainSegment(directory, number, plan);
     if (!this.isWriter()) {
       next.mapping.unmap();
       throw this.fenced();
@@ -518,6 +523,7 @@ export class Publisher {
       this.supply.giveBack(segment);
     }
     this.number = number;
+    this.isReady = made !== undefined;
     this.enter(next, firstSequence, next.recordsStart);
     reachedStep("queue.rolled");
   }
@@ -530,14 +536,23 @@ export class Publisher {
     this.firstSequence = firstSequence;
     this.end = end;
     this.indexDue = nextStride(segment, end);
-    this.wishDue = (segment.capacity * wishShare) | 0;
+    this.supplyDue = (segment.capacity * wishShare) | 0;
+    this.isWished = false;
     this.durable.enter(segment, end);
     notePosition(this.control, { segment: segment.number, end, sequence: this.sequence });
   }
 
-  private wish(): void {
-    this.wishDue = Infinity;
-    this.supply.wish(this.number + 1);
+  private askForNext(): void {
+    if (this.isWished) {
+      this.supply.look();
+      // Behind all that can be written.
+      this.supplyDue = this.capacity + 1;
+    } else {
+      if (!this.isReady) this.supply.makeReady(this.segment, this.end);
+      this.supply.wish(this.number + 1);
+      this.supplyDue = (this.capacity * lookShare) | 0;
+      this.isWished = true;
+    }
   }
 
   private get latestNs(): bigint {

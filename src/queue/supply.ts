@@ -10,8 +10,12 @@ import { segmentFileName, segmentOffset } from "./layout.ts";
 import { openSegment, reserveSegment, type Segment, type SegmentPlan } from "./segment.ts";
 
 export interface SegmentSupply {
+  /** Has pages made ready from `offset` on, of a segment that was not taken. Never waits. */
+  makeReady(segment: Segment, offset: number): void;
   /** Says that the segment is going to be needed. Never waits. */
   wish(number: number): void;
+  /** Takes in what has been made, so that `take` has less to do. Never waits. */
+  look(): void;
   /** The segment, reserved and mapped, if it has been made by now. Never waits. */
   take(number: number): Segment | undefined;
   /** Gives the memory of a segment back that is not written any more. Never waits. */
@@ -22,7 +26,9 @@ export interface SegmentSupply {
 
 /** One that makes nothing ahead of time. */
 export const noSupply: SegmentSupply = {
+  makeReady: () => undefined,
   wish: () => undefined,
+  look: () => undefined,
   take: () => undefined,
   giveBack: ({ mapping }) => mapping.unmap(),
   close: () => Promise.resolve(),

@@ -61,6 +61,12 @@ function mappingsOf(filePath: string): number {
   return maps.filter((line) => line.endsWith(` ${filePath}`)).length;
 }
 
+/** How many bytes of the file this process has pages of, ready to be used. */
+function readyBytesOf(filePath: string): number {
+  const [, text = ""] = fs.readFileSync("/proc/self/smaps", "latin1").split(` ${filePath}\n`);
+  return Number(/^Rss: +(\d+) kB$/m.exec(text)?.[1]) * 1024;
+}
+
 test("a segment that was wished for is reserved, mapped, and its own file", async (t) => {
   const directory = makePlace(t);
   const supply = supplyFor(directory);
@@ -90,6 +96,33 @@ test("nothing waits for a segment: what is not made yet is not there", async (t)
   supply.wish(1);
   assert.equal(supply.take(1), undefined);
   supply.giveBack(await obtain(supply, 2));
+});
+
+test("memory goes back with the next wish where the event loop never turns", async (t) => {
+  const directory = makePlace(t);
+  const supply = supplyFor(directory);
+  supply.giveBack(await obtain(supply, 1));
+  assert.equal(mappingsOf(fileOf(directory, 1)), 1);
+  supply.wish(2);
+  const deadlineMs = performance.now() + 10_000;
+  while (mappingsOf(fileOf(directory, 1)) > 0) assert.ok(performance.now() < deadlineMs);
+  while (!fs.existsSync(fileOf(directory, 2))) assert.ok(performance.now() < deadlineMs);
+  supply.look();
+  supply.giveBack(await obtain(supply, 2));
+});
+
+test("pages of a segment that it has not made are made ready from where it goes on", async (t) => {
+  const directory = makePlace(t);
+  const supply = supplyFor(directory);
+  const large = { ...plan, bytes: 16 * 1024 * 1024 };
+  reserveSegment(directory, 1, large);
+  const segment = openSegment(directory, 1, plan.identity, "write");
+  const restBytes = large.bytes / 4;
+  const isReady = (): boolean => readyBytesOf(fileOf(directory, 1)) >= restBytes;
+  assert.ok(!isReady());
+  supply.makeReady(segment, large.bytes - restBytes);
+  await until("the rest is ready", isReady);
+  supply.giveBack(segment);
 });
 
 test("small segments are made several ahead, and each of them once", async (t) => {
