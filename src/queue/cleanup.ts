@@ -7,7 +7,9 @@
  *      two others, and the move is made durable
  *   3. the readers are looked at again: where one has come meanwhile, or gone back, that needs any
  *      of them, they are moved back
- *   4. they are deleted. What a crash leaves in removed/, the next one deletes
+ *   4. the oldest segment that is left is made durable, as far as the publisher has not: a power
+ *      loss that took it as well would leave nothing to tell the next sequence by
+ *   5. they are deleted. What a crash leaves in removed/, the next one deletes
  *
  * A reader that has a segment open keeps its memory, and reads it to the end.
  */
@@ -31,6 +33,7 @@ import {
   type SegmentFacts,
 } from "./retention.ts";
 import { readFacts, readReaders } from "./retention-facts.ts";
+import { durableEnd, markDurable, openSegment, readEnding, type Segment } from "./segment.ts";
 import type { QueueFiles } from "./spot.ts";
 
 export const removedFolder = "removed";
@@ -115,6 +118,7 @@ class Cleaner {
       passedOver.forEach((passed) => this.record(passed));
       this.moveAside(numbers);
       const back = this.moveBack(segments);
+      if (back.length === 0) this.makeDurable(Math.max(...numbers) + 1);
       this.deleteMoved();
       this.deleted.push(...segments.filter((segment) => !back.includes(segment)));
       if (back.length > 0) return;
@@ -163,6 +167,25 @@ class Cleaner {
     }
     if (back.length > 0) this.sync();
     return back;
+  }
+
+  /** Nothing before the segment is there any more, so its mark says nothing of what was. */
+  private makeDurable(number: number): void {
+    const { directory } = this;
+    let segment: Segment | undefined;
+    try {
+      segment = openSegment(directory, number, this.queue.control.identity, "write");
+      const end = readEnding(segment)?.end ?? 0;
+      if (durableEnd(segment) >= end) return;
+      syncFile(segment.filePath);
+      markDurable(segment, end);
+      syncFile(segment.filePath);
+    } catch (error) {
+      // It is the last that has begun, or the operator's to mend.
+      if (!isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) throw error;
+    } finally {
+      segment?.mapping.unmap();
+    }
   }
 
   private deleteMoved(): void {

@@ -23,7 +23,9 @@ export function oldestSpot(queue: QueueFiles): Spot {
     const numbers = listSegments(queue.directory);
     // One that was made ahead of time, and too late, can lie before the oldest.
     const first = numbers.find((number) => !isUnused(queue, number));
-    if (first === undefined) return before(1, 1);
+    const hasCome = first === numbers[0] || isOfThisBoot(queue.control);
+    // After a power loss nothing counts behind a segment whose beginning that has taken.
+    if (first === undefined || !(hasCome || isAnyDurable(queue, numbers))) return before(1, 1);
     const begun = openBegunIfWhole(queue, first);
     if (begun !== undefined) return startOf(begun);
     // Deleted in between.
@@ -203,7 +205,8 @@ function walkWhile(
       cursor.advance();
       continue;
     }
-    const next = found === "end" ? openBegunIfWhole(queue, segment.number + 1) : undefined;
+    // Also where no end mark is: a power loss can take it.
+    const next = found === "record" ? undefined : openBegunIfWhole(queue, segment.number + 1);
     if (next?.beginning.firstSequence !== sequence) {
       next?.segment.mapping.unmap();
       return { segment, offset, sequence, epoch };
@@ -227,6 +230,16 @@ function lastKnownSpot(queue: QueueFiles, isSettled: boolean): Spot {
     segment.mapping.unmap();
   }
   return oldestSpot(queue);
+}
+
+/** Whether of any segment anything is known to have survived a power loss. */
+function isAnyDurable(queue: QueueFiles, numbers: readonly number[]): boolean {
+  return numbers.some((number) => {
+    const segment = openBegunIfWhole(queue, number)?.segment;
+    const isDurable = segment !== undefined && durableEndOf(segment) > segment.recordsStart;
+    segment?.mapping.unmap();
+    return isDurable;
+  });
 }
 
 function firstBegun(queue: QueueFiles, numbers: readonly number[]): Spot | undefined {

@@ -181,12 +181,13 @@ function inspectSegments(
 ): SegmentSnapshot[] {
   const { directory, control } = queue;
   const segments: SegmentSnapshot[] = [];
-  for (const number of listSegments(directory)) {
+  // The newest first: one that was seen to have begun has ended the one before it.
+  for (const number of listSegments(directory).reverse()) {
     const file = segmentFileName(number);
     let segment: Segment | undefined;
     try {
       segment = openSegment(directory, number, control.identity, "read");
-      segments.push(inspectSegment(segment, isSettled, report));
+      segments.unshift(inspectSegment(segment, isSettled, report));
     } catch (error) {
       // Deleted in between.
       if (!isGaplessError(error, "DATA_TRIMMED")) report(file, error);

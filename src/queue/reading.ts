@@ -352,8 +352,8 @@ export class Reading {
     // SYNC record-complete: as in `run`.
     const length = Atomics.load(words, offset >>> 2);
     if (length === endMark) return "end";
-    if (length === 0) return this.isMissing() ? this.lookAtDamage("no record is there") : "nothing";
-    const wrong = this.whatIsWrong(length);
+    if (length === 0 && this.isSettled && !this.isMissing()) return "nothing";
+    const wrong = length === 0 ? "no record is there" : this.whatIsWrong(length);
     if (wrong !== undefined) return this.lookAtDamage(wrong);
     this.noteEpoch(words[(offset >>> 2) + recordWord.epoch] ?? 0);
     return "record";
@@ -387,10 +387,10 @@ export class Reading {
   /** Bytes that are no record: whether that matters. */
   private lookAtDamage(reason: string): Found {
     const { queue, segment, offset } = this;
+    // In place of the end mark, which a power loss can take.
+    if (goesOnWith(queue, this.spot)) return "end";
     // After a power loss they are what was never durable, until a writer has come and cut it off.
     if (!this.isSettled && offset >= durableEndOf(segment)) return "nothing";
-    // In place of the end mark.
-    if (goesOnWith(queue, this.spot)) return "end";
     return this.isAtEnd() ? "nothing" : this.damage(reason);
   }
 

@@ -2,12 +2,14 @@
 import fs from "node:fs";
 import path from "node:path";
 import { isGaplessError } from "../errors.ts";
-import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
+import { isOfThisBoot } from "./control.ts";
+import { controlOffset, segmentFileName } from "./layout.ts";
 import { listReaders, lookAtReader } from "./reader-file.ts";
 import type { QueueFacts, ReaderFacts, SegmentFacts } from "./retention.ts";
 import { listSegments, openSegment, readEnding, type Segment } from "./segment.ts";
-import { openBegunIfWhole, type QueueFiles } from "./spot.ts";
+import { isUnused, openBegunIfWhole, type QueueFiles } from "./spot.ts";
 
+const nobodyKnows = { numbers: [], stale: [] };
 /** The newest two segments stay: the one that is written, and the one that it came from. */
 const staying = 2;
 
@@ -21,7 +23,8 @@ export interface FoundFacts extends QueueFacts {
 
 /** @throws GaplessError STORAGE_CORRUPT for a damaged file of a reader: who knows what it needs */
 export function readFacts(queue: QueueFiles, nowMs: number): FoundFacts {
-  const { numbers, stale } = listBegun(queue);
+  // After a power loss it is for the next writer to say what of the queue there is.
+  const { numbers, stale } = isOfThisBoot(queue.control) ? listBegun(queue) : nobodyKnows;
   return {
     segments: factsOf(queue, numbers.slice(0, -staying)),
     count: numbers.length,
@@ -54,7 +57,7 @@ export function readReaders({ directory, control }: QueueFiles): ReaderFacts[] {
 function listBegun(queue: QueueFiles): { numbers: number[]; stale: number[] } {
   const numbers = listSegments(queue.directory);
   while (numbers.length > 0 && !hasBegun(queue, numbers.at(-1) ?? 0)) numbers.pop();
-  const oldest = numbers.findIndex((number) => !isStale(queue, number));
+  const oldest = numbers.findIndex((number) => !isUnused(queue, number));
   return { numbers: numbers.slice(oldest), stale: numbers.slice(0, Math.max(oldest, 0)) };
 }
 
@@ -62,15 +65,6 @@ function hasBegun(queue: QueueFiles, number: number): boolean {
   const begun = openBegunIfWhole(queue, number);
   begun?.segment.mapping.unmap();
   return begun !== undefined;
-}
-
-/** Whether it is whole, and has never been anything but reserved, or fenced as such. */
-function isStale({ directory, control }: QueueFiles, number: number): boolean {
-  return lookInto({ directory, control }, number, ({ words, recordsStart }) => {
-    const lines = words.subarray(segmentOffset.firstSequence / 4, recordsStart / 4);
-    const first = words[recordsStart / 4] ?? 0;
-    return lines.every((word) => word === 0) && (first === 0 || first === endMark);
-  });
 }
 
 /** Oldest first, as far as it is known what they end with. */
@@ -93,21 +87,13 @@ function endingOf(
     const { firstSequence, latestNs } = next.beginning;
     return { lastSequence: firstSequence - 1, latestNs };
   }
-  return lookInto(queue, number, (segment) => readEnding(segment)) || undefined;
-}
-
-/** False where the segment is damaged, or gone since. */
-function lookInto<Answer>(
-  { directory, control }: QueueFiles,
-  number: number,
-  look: (segment: Segment) => Answer,
-): Answer | false {
   let segment: Segment | undefined;
   try {
-    segment = openSegment(directory, number, control.identity, "read");
-    return look(segment);
+    segment = openSegment(queue.directory, number, queue.control.identity, "read");
+    return readEnding(segment);
   } catch (error) {
-    if (isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) return false;
+    // Damaged, or gone since.
+    if (isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) return undefined;
     throw error;
   } finally {
     segment?.mapping.unmap();

@@ -7,8 +7,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import { acquireLock } from "../../../src/memory/lock-file.ts";
 import { cleanupSegments, type Cleanup } from "../../../src/queue/cleanup.ts";
-import { openControl } from "../../../src/queue/control.ts";
-import { segmentFileName } from "../../../src/queue/layout.ts";
+import { controlFileName, openControl } from "../../../src/queue/control.ts";
+import { controlOffset, segmentFileName } from "../../../src/queue/layout.ts";
 import { readLosses, type QueueLoss } from "../../../src/queue/loss-ledger.ts";
 import { openPublisher, type Publisher } from "../../../src/queue/queue.ts";
 import type { RetentionPolicy } from "../../../src/queue/retention.ts";
@@ -21,6 +21,7 @@ import {
 import type { SubscriberOptions } from "../../../src/queue/subscriber-options.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { stepChannelName, type Step } from "../../../src/steps.ts";
+import { Recording } from "../../support/power-loss.ts";
 import { startChild } from "../../support/queue-children.ts";
 import { makeFastDirectory, payloadOf, walkQueue } from "../../support/queue-records.ts";
 
@@ -455,4 +456,38 @@ test("G8: readers that come, go, and go back get all that they are waited for", 
     await publisher.close();
   }
   assert.ok(deleted > 15, `deleted=${deleted} seed=${seed}`);
+});
+
+test("after a power loss, sequences go on behind what was deleted before it", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
+  const random = seededRandom(seed);
+  const root = makeFastDirectory(t);
+  for (let round = 0; round < 6; round++) {
+    const directory = path.join(root, `${round}`);
+    fs.mkdirSync(directory);
+    using recording = await Recording.start(directory);
+    recording.settle();
+    const publisher = open(directory);
+    await using subscriber = openSubscriber(directory, "ledger");
+    append(publisher, (4 + random.below(4)) * perSegment);
+    read(subscriber, publisher.lastSequence);
+    const { throughSequence } = cleanupSegments(directory, { segments: 2 });
+    assert.ok(throughSequence >= 2 * perSegment);
+    append(publisher, random.below(2 * perSegment));
+    for (let state = 0; state < 20; state++) {
+      const where = `SEED=${seed} round=${round} state=${state}`;
+      const after = path.join(root, `${round}-${state}`);
+      fs.mkdirSync(after);
+      const files = recording.lose((count) => random.below(count));
+      for (const [name, content] of files) {
+        if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
+        if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
+      }
+      const recovered = open(after);
+      assert.ok(recovered.lastSequence > throughSequence, `${where}: ${recovered.lastSequence}`);
+      await recovered.close();
+      fs.rmSync(after, { recursive: true });
+    }
+    await publisher.close();
+  }
 });
