@@ -52,7 +52,12 @@ export function bootNs(): number {
 
 /** Milliseconds since boot. */
 export function bootMs(): number {
-  return bootNs() / 1e6;
+  return bootMsAt(performance.now());
+}
+
+/** The same at a reading of `performance.now()`. */
+export function bootMsAt(nowMs: number): number {
+  return bootOriginNs / 1e6 + nowMs;
 }
 
 /** The nearest of some readings of both clocks: a thread can be put aside between the two. */

@@ -20,8 +20,8 @@ export function queueRepair(): Command {
   const command = new Command("repair")
     .description(
       "Say how a queue would be mended that nobody has open, and with --write do it. What is " +
-        "changed is kept in damaged/ before; what is lost is recorded. Without a name, it says " +
-        "which of them would help.",
+        "changed is kept in damaged/ before, but for indexes, which hold nothing of their own; " +
+        "what is lost is recorded. Without a name, it says which of them would help.",
     )
     .argument("<path>", "directory of the queue, or of a copy");
   for (const name of repairNames) command.option(`--${name}`, whatItDoes[name]);

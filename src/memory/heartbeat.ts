@@ -5,7 +5,7 @@
  * renews it and, for those that have nothing to do, their word; in a loop without a rest, where no
  * timer ever fires, every so many beats renew it.
  */
-import { bootMs } from "../clock.ts";
+import { bootMs, bootMsAt } from "../clock.ts";
 
 const intervalMs = 100;
 /** So many beats renew the reading themselves. */
@@ -41,6 +41,11 @@ export function stopBeating(end: Beating): void {
 
 export function renewClock(): void {
   coarseMs = bootMs() | 0;
+}
+
+/** The same for whoever has read `performance.now()` anyway. */
+export function renewClockWith(nowMs: number): void {
+  coarseMs = bootMsAt(nowMs) | 0;
 }
 
 /** Notes in a word that its owner is at work. */

@@ -190,9 +190,11 @@ export class Durable {
       const header = await readHeader(this.pathOf(number));
       if (header === undefined) break;
       const end = header.readUInt32LE(segmentOffset.end);
-      if (header.readUInt32LE(segmentOffset.durable) >= end) break;
+      const isMarked = header.readUInt32LE(segmentOffset.durable) >= end;
       const isUnchecked = header.readUInt32LE(segmentOffset.checksum) === unchecked;
-      this.retired.unshift({ number, end, isUnchecked });
+      // Without sums all depends on the mark, which that writer may have stored and not synced.
+      if (!isMarked || isUnchecked) this.retired.unshift({ number, end, isUnchecked });
+      if (isMarked) break;
     }
     this.unknownBelow = 0;
   }

@@ -4,6 +4,7 @@
  */
 // The global of the same name is a getter, and costs a reading a third more.
 import { performance } from "node:perf_hooks";
+import { renewClockWith } from "../memory/heartbeat.ts";
 
 const wordRange = 2 ** 32;
 const nsPerMs = 1_000_000;
@@ -33,7 +34,9 @@ export class RecordClock {
   /** Reads the clock. It follows the system's, but is never before the last reading. */
   read(): void {
     if (--this.untilLook < 0) this.look();
-    const ns = Math.floor(this.originNs + performance.now() * nsPerMs);
+    const nowMs = performance.now();
+    renewClockWith(nowMs);
+    const ns = Math.floor(this.originNs + nowMs * nsPerMs);
     if (ns <= this.lastNs) return;
     this.lastNs = ns;
     const high = Math.floor(ns / wordRange);

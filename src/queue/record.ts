@@ -70,7 +70,7 @@ export class Cursor {
     if (sequenceAt(segment, offset) !== this.sequence) return "damage";
     if (this.epochHere >>> 0 < this.epoch >>> 0) return "damage";
     this.length = length;
-    if (!verify) return "record";
+    if (!verify || segment.checksum === "none") return "record";
     const sum = words[(offset >>> 2) + recordWord.sum];
     return sum === sumOf(segment, segment.checksum, offset, length) ? "record" : "damage";
   }

@@ -258,7 +258,7 @@ export class Subscriber implements FanInSource {
   seekSequence(sequence: number): void {
     this.checkOpen();
     if (!Number.isSafeInteger(sequence)) {
-      throw new GaplessError("CONFIG_INVALID", `sequence=${sequence}: expected a whole number.`);
+      throw invalid(`sequence=${sequence}: expected a whole number`);
     }
     const next = nextSequence(this.queue);
     if (sequence > next) {
@@ -277,6 +277,11 @@ export class Subscriber implements FanInSource {
    */
   seekTimestamp(timestampNs: bigint): void {
     this.checkOpen();
+    if (typeof timestampNs !== "bigint") {
+      throw invalid(
+        `timestampNs=${String(timestampNs)}: expected nanoseconds since 1970, a bigint`,
+      );
+    }
     this.goTo(() => spotOfTime(this.queue, timestampNs));
   }
 
@@ -302,12 +307,14 @@ export class Subscriber implements FanInSource {
    */
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.checkOpen();
+    checkTimeout(timeoutMs);
     return this.waiting.wait(timeoutMs, signal);
   }
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
     this.checkOpen();
+    checkTimeout(timeoutMs);
     this.waiting.block(timeoutMs);
   }
 
@@ -453,4 +460,14 @@ export class Subscriber implements FanInSource {
     if (this.isOpen) return;
     throw new GaplessError("CLOSED", `A subscriber of ${this.directory} is closed.`);
   }
+}
+
+/** Infinity is a time as well. */
+function checkTimeout(timeoutMs: number): void {
+  if (timeoutMs >= 0) return;
+  throw invalid(`timeoutMs=${timeoutMs}: expected a number that is not negative`);
+}
+
+function invalid(problem: string): GaplessError {
+  return new GaplessError("CONFIG_INVALID", `${problem}.`);
 }

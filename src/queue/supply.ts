@@ -4,10 +4,17 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { threadId } from "node:worker_threads";
 import { GaplessError, isGaplessError } from "../errors.ts";
-import { syncDirectory } from "../memory/mapping.ts";
-import { segmentFileName, segmentOffset } from "./layout.ts";
-import { openSegment, reserveSegment, type Segment, type SegmentPlan } from "./segment.ts";
+import { mapFileToRead, syncDirectory } from "../memory/mapping.ts";
+import { segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
+import {
+  openSegment,
+  reserveSegment,
+  segmentOf,
+  type Segment,
+  type SegmentPlan,
+} from "./segment.ts";
 
 export interface SegmentSupply {
   /** Has pages made ready from `offset` on, of a segment that was not taken. Never waits. */
@@ -45,14 +52,44 @@ export function obtainSegment(directory: string, number: number, plan: SegmentPl
     const reserved = openReserved(directory, number, plan.identity);
     if (reserved !== undefined && isAsPlanned(reserved, plan)) return reserved;
     reserved?.mapping.unmap();
-    fs.rmSync(path.join(directory, segmentFileName(number)), { force: true });
-    syncDirectory(directory);
-    reserveSegment(directory, number, plan);
+    replace(directory, number, plan);
   }
   const segment = openSegment(directory, number, plan.identity, "write");
   if (isAsPlanned(segment, plan)) return segment;
   segment.mapping.unmap();
   throw begunByAnother(segment.filePath);
+}
+
+/**
+ * Another file than the one that is there. That may be a live one by now, where another writer has
+ * taken over since it was looked at: so it is taken aside first, and put back.
+ */
+function replace(directory: string, number: number, plan: SegmentPlan): void {
+  const filePath = path.join(directory, segmentFileName(number));
+  // Left there by a crash, the next writer to open the queue removes it.
+  const aside = `${filePath}.${process.pid}-${threadId}.tmp`;
+  fs.renameSync(filePath, aside);
+  if (hasBegun(aside, number, plan.identity)) {
+    fs.linkSync(aside, filePath);
+    fs.rmSync(aside);
+    throw begunByAnother(filePath);
+  }
+  fs.rmSync(aside);
+  syncDirectory(directory);
+  reserveSegment(directory, number, plan);
+}
+
+function hasBegun(filePath: string, number: number, identity: bigint): boolean {
+  const mapping = mapFileToRead(filePath, segmentHeaderBytes, { inPlace: true });
+  try {
+    const { words } = segmentOf(mapping, filePath, number, identity);
+    return words[segmentOffset.begun / 4] !== 0;
+  } catch (error) {
+    if (isGaplessError(error, "STORAGE_CORRUPT")) return false;
+    throw error;
+  } finally {
+    mapping.unmap();
+  }
 }
 
 /** Whether it can be begun, and is of the size and kind that is wanted. */

@@ -1,9 +1,17 @@
 /** A writer that wakes up after it was replaced, when its successor is segments ahead. */
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { openPublisher, openSubscriber } from "gapless/queue";
+import { isGaplessError } from "../../../src/errors.ts";
 import { openControl, readPosition } from "../../../src/queue/control.ts";
+import {
+  beginSegment,
+  openSegment,
+  readBeginning,
+  reserveSegment,
+} from "../../../src/queue/segment.ts";
 import { startAppender } from "../../support/queue-processes.ts";
 import { makeDirectory, payloadOf } from "../../support/queue-records.ts";
 
@@ -36,3 +44,37 @@ for (const step of ["queue.appended 200", "queue.ended 3", "queue.begun 3", "que
     assert.equal(readPosition(control)?.sequence, publisher.lastSequence);
   });
 }
+
+test("a writer that was replaced while it makes a segment anew puts its successor's back", async (t) => {
+  const directory = makeDirectory(t);
+  const plan = { segmentBytes: 4096, preallocate: false };
+  const old = openPublisher(directory, plan);
+  const control = openControl(directory, "write");
+  t.after(() => control.mapping.unmap());
+  const { identity } = control;
+  const payload = payloadOf(1, 3700);
+  old.append(1, payload);
+  // Reserved with another size, so it has to be another file.
+  assert.ok(reserveSegment(directory, 2, { identity, bytes: 8192, checksum: "fast" }));
+  const { renameSync } = fs;
+  t.after(() => (fs.renameSync = renameSync));
+  fs.renameSync = (from, to) => {
+    fs.renameSync = renameSync;
+    const live = openSegment(directory, 2, identity, "write");
+    beginSegment(live, { firstSequence: 2, latestNs: 1n, epoch: 2 });
+    live.mapping.unmap();
+    renameSync(from, to);
+  };
+  assert.throws(
+    () => old.append(1, payload),
+    (error) => isGaplessError(error, "FENCED"),
+  );
+  const live = openSegment(directory, 2, identity, "read");
+  assert.equal(readBeginning(live)?.epoch, 2);
+  live.mapping.unmap();
+  assert.deepEqual(
+    fs.readdirSync(directory).filter((name) => name.includes(".tmp")),
+    [],
+  );
+  await old.close();
+});

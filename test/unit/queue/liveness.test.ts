@@ -193,3 +193,17 @@ test("who is only about to write is not taken over from, however long nobody has
   release();
   await openPublisher(directory, options).close();
 });
+
+test("a writer in a loop that never turns is alive as long as it writes", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "queue");
+  await using publisher = openPublisher(directory, options);
+  const control = openControl(directory, "read");
+  t.after(() => control.mapping.unmap());
+  const sleep = new Int32Array(new SharedArrayBuffer(4));
+  for (let count = 0; count < 3; count++) {
+    Atomics.wait(sleep, 0, 0, 300);
+    publisher.append(1, new Uint8Array(8));
+    const { silentMs } = writerStatus(control, directory, ttlMs);
+    assert.ok(silentMs < 100, `silentMs=${silentMs}`);
+  }
+});

@@ -456,3 +456,19 @@ test("a sequence counts on beyond 32 bits", async (t) => {
   assert.equal(reader.next()?.sequence, 2 ** 32);
   assert.equal(reader.committed, 2 ** 32 + 81);
 });
+
+test("a time to wait, or to go to, that is none is refused, and the reader stays where it is", async (t) => {
+  const { directory, publisher } = prepare(t, 10);
+  await using _publisher = publisher;
+  await using reader = openSubscriber(directory, "ledger");
+  reader.poll(() => undefined, 3);
+  const isRefused = (error: unknown): boolean => isGaplessError(error, "CONFIG_INVALID");
+  for (const timeoutMs of [NaN, -1, undefined as unknown as number]) {
+    await assert.rejects(reader.wait(timeoutMs), isRefused);
+    assert.throws(() => reader.waitBlocking(timeoutMs), isRefused);
+  }
+  for (const timestampNs of [undefined, 5, null, "5"] as unknown as bigint[]) {
+    assert.throws(() => reader.seekTimestamp(timestampNs), isRefused);
+  }
+  assert.equal(reader.next()?.sequence, 4);
+});
