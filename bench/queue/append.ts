@@ -8,7 +8,7 @@
  * and is as large as one. `sustained` goes on for as much as two more: segments are then used up as
  * fast as the worker makes them, and what counts is how fast the kernel hands out memory. The
  * publisher reads the clock for each message; `ownTime` is a burst of messages that have their time
- * already.
+ * already, and `batched` one of which it takes sixteen at a time.
  */
 import os from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
@@ -41,6 +41,8 @@ interface Load {
   readonly rest: number;
   /** Whether each message takes the time of the clock. */
   readonly hasClock: boolean;
+  /** How many are appended at a time. */
+  readonly batch: number;
 }
 
 /** M msg/s. */
@@ -58,6 +60,7 @@ const limits = {
 const head = 0.2;
 const burst = 1;
 const rest = 2;
+const batchMessages = 16;
 /** It is made by then: the C program rests as long. */
 const restMs = 300;
 
@@ -92,6 +95,7 @@ async function measure(
     burst: Math.floor(segmentMessages * burst),
     rest: Math.floor(segmentMessages * rest),
     hasClock: true,
+    batch: 1,
   };
   const ours: Rates[] = [];
   const inC: Rates[] = [];
@@ -101,9 +105,11 @@ async function measure(
   // In the first pass the code is not compiled yet.
   await pass(load);
   const ownTime: number[] = [];
+  const batched: number[] = [];
   for (let count = 0; count < passes; count++) {
     ours.push(await pass(load));
     ownTime.push((await pass({ ...load, hasClock: false, rest: 0 })).burst);
+    batched.push((await pass({ ...load, batch: batchMessages, rest: 0 })).burst);
     if (reference !== undefined) inC.push(await runReference(load, reference));
   }
   const { median, min, max } = spreadOf(ours.map(({ burst }) => burst));
@@ -118,6 +124,7 @@ async function measure(
       min,
       max,
       ownTime: spreadOf(ownTime).median,
+      batched: spreadOf(batched).median,
       sustained: spreadOf(ours.map(({ sustained }) => sustained)).median,
       ...(reference && { sustainedReference: sustainedInC }),
       gigabytesPerSecond: Number(((median * payloadBytes) / 1000).toPrecision(3)),
@@ -142,7 +149,8 @@ export async function appendMessages(task: Load & { directory: string }): Promis
   const payload = makePayload(payloadBytes);
   const timestampNs = hasClock ? undefined : 1_700_000_000_000_000_000n;
   const append = (messages: number): void => {
-    appendMany(publisher, payload, messages, timestampNs);
+    if (task.batch > 1) appendBatches(publisher, payloadBytes, messages, task.batch);
+    else appendEach(publisher, payload, messages, timestampNs);
   };
   append(task.head);
   await pause(restMs);
@@ -161,7 +169,7 @@ export async function appendMessages(task: Load & { directory: string }): Promis
   };
 }
 
-function appendMany(
+function appendEach(
   publisher: Publisher,
   payload: Payload,
   messages: number,
@@ -170,5 +178,20 @@ function appendMany(
   for (let count = 0; count < messages; count++) {
     fillPayload(payload, publisher.lastSequence);
     publisher.append(type, payload.bytes, timestampNs);
+  }
+}
+
+function appendBatches(
+  publisher: Publisher,
+  payloadBytes: number,
+  messages: number,
+  batch: number,
+): void {
+  const payloads = Array.from({ length: batch }, () => makePayload(payloadBytes));
+  const entries = payloads.map(({ bytes }) => ({ type, payload: bytes }));
+  for (let count = 0; count < messages; count += batch) {
+    let { lastSequence } = publisher;
+    for (const payload of payloads) fillPayload(payload, lastSequence++);
+    publisher.appendMany(entries);
   }
 }

@@ -222,7 +222,13 @@ export class Publisher {
     if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
     checkType(type);
     assert(this.claimed === 0, "a claim is made while another is open");
-    this.stamp(this.end, timestampNs);
+    if (timestampNs === undefined) {
+      this.clock.read();
+      this.stamp(this.end);
+    } else {
+      checkTime(timestampNs);
+      this.segment.view.setBigUint64(this.end + timestampOffset, timestampNs, true);
+    }
     this.claimed = headerBytes + length;
     this.claimedType = type;
     return this.end + headerBytes;
@@ -254,6 +260,7 @@ export class Publisher {
   /**
    * Appends records, and returns the sequence of the last, or BACK_PRESSURED. All of them are
    * there for a reader and after SIGKILL of this process, or none is: they lie in one segment.
+   * Those without a time of their own have that of the call.
    *
    * @throws GaplessError as `append`; PAYLOAD_TOO_LARGE where they do not fit into a segment
    */
@@ -278,10 +285,12 @@ export class Publisher {
     const { segment, end } = this;
     let at = end;
     let { sequence } = this;
+    this.clock.read();
     for (const { type, payload, timestampNs } of entries) {
       const length = headerBytes + payload.length;
       segment.bytes.set(payload, at + headerBytes);
-      this.stamp(at, timestampNs);
+      if (timestampNs === undefined) this.stamp(at);
+      else segment.view.setBigUint64(at + timestampOffset, timestampNs, true);
       this.describe(at, length, type, ++sequence);
       // Nobody sees those behind the first before that one is complete.
       if (at > end) segment.words[at >>> 2] = length;
@@ -384,18 +393,12 @@ export class Publisher {
     }
   }
 
-  /** Stores the time of the record at `offset`. */
-  private stamp(offset: number, timestampNs: bigint | undefined): void {
-    const { segment, clock } = this;
-    if (timestampNs === undefined) {
-      clock.read();
-      const word = (offset >>> 2) + inRecord.timestamp;
-      segment.words[word] = clock.low;
-      segment.words[word + 1] = clock.high;
-    } else {
-      checkTime(timestampNs);
-      segment.view.setBigUint64(offset + timestampOffset, timestampNs, true);
-    }
+  /** Gives the record at `offset` the time that the clock was read at. */
+  private stamp(offset: number): void {
+    const { words } = this.segment;
+    const word = (offset >>> 2) + inRecord.timestamp;
+    words[word] = this.clock.low;
+    words[word + 1] = this.clock.high;
   }
 
   /** Stores all of a record but its length, its time and its payload, which is there. */

@@ -1,6 +1,7 @@
 /**
  * The time of a record, in two words: nanoseconds since 1970 do not fit into a double, and a
- * bigint would be allocated for each record. So they are counted from a moment near by.
+ * bigint would be allocated for each record. So they are counted from a moment near by, the mark:
+ * the high word is that of the mark, as long as the low one does not run over.
  */
 // The global of the same name is a getter, and costs a reading a third more.
 import { performance } from "node:perf_hooks";
@@ -10,21 +11,23 @@ const wordRange = 2 ** 32;
 const nsPerMs = 1_000_000;
 /** Further apart than this, the system's clock was set, or the machine slept. */
 const stepMs = 10;
-/** So many readings are followed by a look at the system's clock. */
-const readingsPerLook = 1024;
+/** A mark is good for so long: then the system's clock is looked at again. */
+const markedMs = 10;
 
 export class RecordClock {
   /** The last reading: two words, whose sign means nothing. */
   low = 0;
   high = 0;
-  /** The same in nanoseconds since the base. */
-  private lastNs = -Infinity;
-  /** The high word of the moment that is counted from; its low word is 0. */
+  /** The mark as a reading of `performance.now()`, and its low word, unsigned. */
+  private markMs = 0;
+  private markLow = 0;
+  /** Nanoseconds behind the mark through which only the low word changes; 0 without a mark. */
+  private reachNs = 0;
+  /** High words are counted from that of the moment in which this one was made. */
   private readonly baseHigh: number;
   /** Where `performance.now()` began. */
   private originNs: number;
   private originMs = performance.timeOrigin;
-  private untilLook = 0;
 
   constructor() {
     this.baseHigh = Number(sinceEpochNs(this.originMs) >> 32n);
@@ -33,33 +36,45 @@ export class RecordClock {
 
   /** Reads the clock. It follows the system's, but is never before the last reading. */
   read(): void {
-    if (--this.untilLook < 0) this.look();
     const nowMs = performance.now();
-    renewClockWith(nowMs);
-    const ns = Math.floor(this.originNs + nowMs * nsPerMs);
-    if (ns <= this.lastNs) return;
-    this.lastNs = ns;
-    const high = Math.floor(ns / wordRange);
-    this.low = (ns - high * wordRange) | 0;
-    this.high = (this.baseHigh + high) | 0;
+    const behindNs = (nowMs - this.markMs) * nsPerMs;
+    if (behindNs < this.reachNs) this.low = (this.markLow + behindNs) | 0;
+    else this.mark(nowMs);
   }
 
   /** No later reading is before this: two unsigned words. */
   advance(high: number, low: number): void {
-    const ns = (high - this.baseHigh) * wordRange + low;
-    if (ns <= this.lastNs) return;
-    this.lastNs = ns;
+    if ((high - this.baseHigh) * wordRange + low <= this.lastNs) return;
     this.low = low | 0;
     this.high = high | 0;
+    this.reachNs = 0;
+  }
+
+  private mark(nowMs: number): void {
+    this.look(nowMs);
+    renewClockWith(nowMs);
+    const ns = Math.floor(this.originNs + nowMs * nsPerMs);
+    this.reachNs = 0;
+    if (ns <= this.lastNs) return;
+    const high = Math.floor(ns / wordRange);
+    this.markMs = nowMs;
+    this.markLow = ns - high * wordRange;
+    this.reachNs = Math.min(markedMs * nsPerMs, wordRange - this.markLow);
+    this.low = this.markLow | 0;
+    this.high = (this.baseHigh + high) | 0;
   }
 
   /** Takes up a step of the system's clock. */
-  private look(): void {
-    this.untilLook = readingsPerLook;
-    const originMs = Date.now() - performance.now();
+  private look(nowMs: number): void {
+    const originMs = Date.now() - nowMs;
     if (Math.abs(originMs - this.originMs) <= stepMs) return;
     this.originMs = originMs;
     this.originNs = this.nsOf(originMs);
+  }
+
+  /** The last reading, counted from the base. */
+  private get lastNs(): number {
+    return ((this.high >>> 0) - this.baseHigh) * wordRange + (this.low >>> 0);
   }
 
   private nsOf(originMs: number): number {
