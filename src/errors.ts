@@ -38,6 +38,10 @@ const adviceByCode = {
   DATA_TRIMMED: "stop",
   /** The range asked for begins past the newest durable message. */
   DATA_NOT_YET_AVAILABLE: "retry",
+  /** Nothing is overwritten, and there is no room: it comes with a trim. */
+  BUFFER_FULL: "retry",
+  /** A call that makes no sense in the state that its object is in. */
+  INVALID_OPERATION: "stop",
   /** A peer does not answer. */
   PEER_UNAVAILABLE: "retry",
   /** A sum left the 64 bits that the store keeps it in; nothing was written. */
@@ -57,6 +61,13 @@ const adviceByCode = {
 /** The stable codes; each has one advice. */
 export type ErrorCode = keyof typeof adviceByCode;
 
+const dataLossCodes = new Set<ErrorCode>(["DATA_TRIMMED", "GAP_NOT_FILLED", "MESSAGES_LOST"]);
+const corruptionCodes = new Set<ErrorCode>([
+  "STORAGE_CORRUPT",
+  "CHAIN_BROKEN",
+  "MESSAGE_MALFORMED",
+]);
+
 /** Every code with its advice, in the order of the table above. */
 export const errorCodes: ReadonlyMap<ErrorCode, Advice> = new Map(
   Object.entries(adviceByCode) as [ErrorCode, Advice][],
@@ -72,6 +83,21 @@ export class GaplessError extends Error {
     this.name = "GaplessError";
     this.code = code;
     this.advice = adviceByCode[code];
+  }
+
+  /** Whether the same call may succeed later. */
+  get isTemporary(): boolean {
+    return this.advice === "retry";
+  }
+
+  /** Whether messages are gone for good. */
+  get isDataLoss(): boolean {
+    return dataLossCodes.has(this.code);
+  }
+
+  /** Whether bytes or messages are not what they were, or do not belong together. */
+  get isCorruption(): boolean {
+    return corruptionCodes.has(this.code);
   }
 }
 
