@@ -7,7 +7,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { connectBuffer, openBuffer, serveBuffer } from "../src/buffer/buffer.ts";
+import { connectBuffer, openMsgBuffer, serveBuffer } from "../src/buffer/buffer.ts";
 import type { Archive } from "../src/flow/endpoints.ts";
 import { lastIdOf, packMessages, type Message } from "../src/message.ts";
 import type { Figure } from "./figure.ts";
@@ -49,7 +49,10 @@ async function measureAppend(
   let bufferMs = 0;
   let plainMs = 0;
   try {
-    await using opened = await openBuffer({ directory: bufferDirectory });
+    await using opened = await openMsgBuffer({
+      component: "bench",
+      storage: { dbPath: bufferDirectory },
+    });
     for (let at = 0; at < messages; at += batchMessages) {
       const batch = makeMessages(at, batchMessages);
       const packed = packMessages(batch);
@@ -77,8 +80,12 @@ async function measureAppend(
 }
 
 async function measureColdRead(directory: string, messages: number): Promise<Figure> {
-  await using opened = await openBuffer({ directory, hotBytes: 0 });
-  const elapsedMs = await readThrough(opened, messages, readMessages);
+  await using opened = await openMsgBuffer({
+    component: "bench",
+    ringBuffer: { capacity: 0 },
+    storage: { dbPath: directory },
+  });
+  const elapsedMs = await readThrough(opened.archive, messages, readMessages);
   return {
     bench: "buffer.read.cold.100",
     value: perSecond(messages, elapsedMs),
@@ -139,8 +146,12 @@ function perSecond(count: number, elapsedMs: number): number {
 
 /** The other end of the fill: a thread of its own, as it would be a process of its own. */
 async function servePeer({ directory, socketPath }: Peer): Promise<void> {
-  const opened = await openBuffer({ directory, hotBytes: 0 });
-  const server = await serveBuffer(opened, socketPath);
+  const opened = await openMsgBuffer({
+    component: "bench",
+    ringBuffer: { capacity: 0 },
+    storage: { dbPath: directory },
+  });
+  const server = await serveBuffer(opened.archive, socketPath);
   parentPort?.once("message", () => {
     void server[Symbol.asyncDispose]().then(() => opened.close());
   });

@@ -10,7 +10,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { openBuffer } from "gapless/buffer";
+import { openMsgBuffer } from "gapless/buffer";
 import { sqliteSink } from "gapless/connect/sqlite";
 import { isGaplessError, noRepair } from "gapless/flow";
 import { ledgerTables } from "gapless/settlement";
@@ -86,7 +86,10 @@ async function runExchange(
 
 /** Seconds to settle the trades of a run once more, with nothing in front of the ledger. */
 async function settleAlone(run: string, file: string): Promise<number> {
-  await using trades = await openBuffer({ directory: path.join(run, "matching-engine", "trades") });
+  await using trades = await openMsgBuffer({
+    component: "matching-engine",
+    storage: { dbPath: path.join(run, "matching-engine"), cfName: "trades" },
+  });
   await using sink = sqliteSink({
     path: file,
     stream,
@@ -95,7 +98,7 @@ async function settleAlone(run: string, file: string): Promise<number> {
   let seconds = 0;
   while (true) {
     try {
-      const batch = await trades.read((await sink.position()) + 1n, batchMax);
+      const batch = await trades.archive.read((await sink.position()) + 1n, batchMax);
       const start = performance.now();
       await sink.apply(batch, noRepair);
       seconds += (performance.now() - start) / 1000;

@@ -65,6 +65,21 @@ export function decodeLink(view: DataView, offset: number): Link {
   };
 }
 
+/** Size of the message that is encoded at `offset`. */
+export function encodedBytesAt(view: DataView, offset: number): number {
+  return messageHeaderBytes + view.getUint32(offset + offsetSize, true);
+}
+
+/** The message that is encoded at `offset` of `bytes`, which `view` shows. Its bytes are a view. */
+export function messageAt(bytes: Uint8Array, view: DataView, offset: number): Message {
+  return {
+    id: view.getBigUint64(offset, true),
+    prevId: view.getBigUint64(offset + offsetPrevId, true),
+    timestampNs: view.getBigUint64(offset + offsetTimestamp, true),
+    bytes: bytes.subarray(offset + messageHeaderBytes, offset + encodedBytesAt(view, offset)),
+  };
+}
+
 /**
  * Reads packed messages; their `bytes` are views into `packed`, which must not be reused.
  *
@@ -75,19 +90,15 @@ export function unpackMessages(packed: Uint8Array): Message[] {
   const messages: Message[] = [];
   let offset = 0;
   while (offset < packed.length) {
-    const start = offset + messageHeaderBytes;
-    if (start > packed.length) throw malformed(offset, "the header is cut off");
-    const end = start + view.getUint32(offset + offsetSize, true);
+    if (offset + messageHeaderBytes > packed.length) {
+      throw malformed(offset, "the header is cut off");
+    }
+    const end = offset + encodedBytesAt(view, offset);
     if (end > packed.length) throw malformed(offset, "the size leads past the end");
     if (view.getUint32(offset + offsetZero, true) !== 0) {
       throw malformed(offset, "the reserved word is not zero");
     }
-    messages.push({
-      id: view.getBigUint64(offset, true),
-      prevId: view.getBigUint64(offset + offsetPrevId, true),
-      timestampNs: view.getBigUint64(offset + offsetTimestamp, true),
-      bytes: packed.subarray(start, end),
-    });
+    messages.push(messageAt(packed, view, offset));
     offset = end;
   }
   return messages;

@@ -7,7 +7,7 @@
  */
 import path from "node:path";
 import { auditCandles } from "gapless/analytics";
-import { openBuffer } from "gapless/buffer";
+import { openMsgBuffer } from "gapless/buffer";
 import { openSqliteReader, readCheckpoint } from "gapless/connect/sqlite";
 import {
   decodeTrade,
@@ -30,20 +30,23 @@ const batchMax = 4096;
 const audit: Audit = async (context) => {
   const engine = context.dataDirectory("matching-engine");
   await using journal = await openJournal({ directory: path.join(engine, "journal") });
-  await using trades = await openBuffer({ directory: path.join(engine, "trades") });
+  await using trades = await openMsgBuffer({
+    component: "matching-engine",
+    storage: { dbPath: engine, cfName: "trades" },
+  });
   using ledger = openSqliteReader(path.join(context.dataDirectory("settlement"), "ledger.sqlite"));
   using candles = openSqliteReader(path.join(context.dataDirectory("analytics"), "candles.sqlite"));
 
   const matching = await auditMatching(journal, {
     output: readTrades(path.join(engine, "output")),
-    buffer: readAll(trades),
+    buffer: readAll(trades.archive),
   });
   const settled = await auditLedger({
     database: ledger,
-    trades: decoded(trades),
+    trades: decoded(trades.archive),
     openingBalance,
   });
-  const analysed = await auditCandles({ database: candles, trades: decoded(trades) });
+  const analysed = await auditCandles({ database: candles, trades: decoded(trades.archive) });
   const fed = context.progress.get("feed");
   const engineCounts = context.progress.get("matching-engine")?.counts ?? {};
   const counts = { ...fed?.counts, ...engineCounts };

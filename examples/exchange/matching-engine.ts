@@ -11,7 +11,7 @@
  */
 import path from "node:path";
 import fs from "node:fs";
-import { openBuffer, serveBuffer, type MessageBuffer } from "gapless/buffer";
+import { openMsgBuffer, serveBuffer, type MsgBuffer } from "gapless/buffer";
 import type { Publisher } from "gapless/bus";
 import {
   busSource,
@@ -44,8 +44,11 @@ const run: Service = async (context) => {
     segmentBytes: journalSegmentBytes,
   });
   await using output = openOutput(path.join(dataDirectory, "output"));
-  await using trades = await openBuffer({ directory: path.join(dataDirectory, "trades") });
-  await using _server = await serveBuffer(trades, context.socketPath(context.name));
+  await using trades = await openMsgBuffer({
+    component: context.name,
+    storage: { dbPath: dataDirectory, cfName: "trades" },
+  });
+  await using _server = await serveBuffer(trades.archive, context.socketPath(context.name));
   const publisher = context.bus.publisher("trades");
   const subscriber = context.bus.subscriber("orders");
 
@@ -103,7 +106,7 @@ function parseState(state: string): BookState {
 /** What the trades are kept in. */
 interface Stores {
   readonly output: QueuePublisher;
-  readonly trades: MessageBuffer;
+  readonly trades: MsgBuffer;
 }
 
 /** Keeps what the stores lack, and returns, once it is durable, what the buffer lacked. */
@@ -142,13 +145,13 @@ async function recover(
  */
 async function publishMissing(
   publisher: Publisher,
-  trades: MessageBuffer,
+  trades: MsgBuffer,
   signal: AbortSignal,
 ): Promise<void> {
   const newest = publisher.last();
   let published = newest === undefined ? trades.lastId : (unpackMessages(newest)[0]?.id ?? 0n);
   while (published < trades.lastId) {
-    const missing = await trades.read(published + 1n, batchMax);
+    const missing = await trades.archive.read(published + 1n, batchMax);
     await publishMessages(publisher, missing, signal);
     published += BigInt(missing.length);
   }

@@ -1,11 +1,14 @@
 /**
- * Many messages as one run of bytes: a row in RocksDB, and a slot of the hot ring.
+ * Many messages as one run of bytes: a row in RocksDB, and what one write makes durable.
  *
- *   0           4          8
- *   | count u32 | zero u32 | messages, packed (message.ts) ...
+ *   0           4          8             16           24
+ *   | count u32 | kind u32 | ordinal u64 | bytes u64  | messages, packed (message.ts) ...
  *
- * Little-endian. The count lets a reader know how many messages a row brings without parsing it.
+ * Little-endian. `ordinal` is how many messages of the stream came before the first one of the
+ * chunk, and `bytes` how many those had when packed, trimmed ones included: so what is stored can
+ * be counted without being read. Kind 0 has its messages as they are, kind 1 compressed (zstd).
  */
+import { zstdCompressSync, zstdDecompressSync, constants } from "node:zlib";
 import { GaplessError } from "../errors.ts";
 import { encodedBytes, encodeMessage, unpackMessages, type Message } from "../message.ts";
 
@@ -16,15 +19,31 @@ export interface Chunk {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-export const chunkHeaderBytes = 8;
+/** How much of a stream there was at some place of it. */
+export interface Extent {
+  readonly messages: bigint;
+  /** Packed. */
+  readonly bytes: bigint;
+}
+
+export const chunkHeaderBytes = 24;
 /** A row of RocksDB; a single message may be larger, and then has a row of its own. */
 export const chunkBytesMax = 64 * 1024;
 /** Encoded. What a peer has to be ready to take in one reply is this and one read more. */
 export const messageBytesMax = 16 * 1024 * 1024;
 
-const offsetZero = 4;
+const offsetKind = 4;
+const offsetOrdinal = 8;
+const offsetBytes = 16;
 
-/** Cuts messages into chunks of at most `chunkBytesMax`. */
+const plain = 0;
+const compressed = 1;
+/** Less than this is hardly smaller when compressed, and takes as long. */
+const compressedBytesMin = 512;
+const compression = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+const decompression = { maxOutputLength: chunkBytesMax + messageBytesMax };
+
+/** Cuts messages into chunks of at most `chunkBytesMax`, whose extent is yet to be stamped. */
 export function packChunks(messages: readonly Message[]): Chunk[] {
   const chunks: Chunk[] = [];
   let begin = 0;
@@ -95,21 +114,77 @@ function joinRun(run: readonly Chunk[], size: number): readonly Chunk[] {
   return [{ prevId: first.prevId, lastId: last.lastId, bytes }];
 }
 
+/** Writes what of the stream came before the chunk, and returns what there is behind it. */
+export function stampExtent({ bytes }: Chunk, before: Extent): Extent {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  view.setBigUint64(offsetOrdinal, before.messages, true);
+  view.setBigUint64(offsetBytes, before.bytes, true);
+  return {
+    messages: before.messages + BigInt(countOfChunk(bytes)),
+    bytes: before.bytes + BigInt(bytes.length - chunkHeaderBytes),
+  };
+}
+
+/** What of the stream came before the chunk. */
+export function extentBefore(bytes: Uint8Array): Extent {
+  const view = viewOf(bytes);
+  return {
+    messages: view.getBigUint64(offsetOrdinal, true),
+    bytes: view.getBigUint64(offsetBytes, true),
+  };
+}
+
 /** How many messages the bytes of a chunk say they hold. */
 export function countOfChunk(bytes: Uint8Array): number {
-  if (bytes.length < chunkHeaderBytes) throw malformed(`bytes=${bytes.length}`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.getUint32(offsetZero, true) !== 0) throw malformed("the reserved word is not zero");
+  const view = viewOf(bytes);
+  const kind = view.getUint32(offsetKind, true);
+  if (kind !== plain && kind !== compressed) throw malformed(`kind=${kind}`);
   return view.getUint32(0, true);
 }
 
+/** The same chunk with less bytes, or as it is where that does not make it smaller. */
+export function compressChunk(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < compressedBytesMin) return bytes;
+  const body = zstdCompressSync(bytes.subarray(chunkHeaderBytes), compression);
+  if (chunkHeaderBytes + body.length >= bytes.length) return bytes;
+  const smaller = withBody(bytes, body);
+  new DataView(smaller.buffer).setUint32(offsetKind, compressed, true);
+  return smaller;
+}
+
 /**
- * The messages of a chunk, as views into its bytes.
+ * The chunk with its messages as they are.
+ *
+ * @throws GaplessError MESSAGE_MALFORMED
+ */
+export function expandChunk(bytes: Uint8Array): Uint8Array {
+  if (viewOf(bytes).getUint32(offsetKind, true) !== compressed) return bytes;
+  let body: Buffer;
+  try {
+    body = zstdDecompressSync(bytes.subarray(chunkHeaderBytes), decompression);
+  } catch (cause) {
+    throw malformed("it does not expand", cause);
+  }
+  const whole = withBody(bytes, body);
+  new DataView(whole.buffer).setUint32(offsetKind, plain, true);
+  return whole;
+}
+
+function withBody(header: Uint8Array, body: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(chunkHeaderBytes + body.length);
+  bytes.set(header.subarray(0, chunkHeaderBytes));
+  bytes.set(body, chunkHeaderBytes);
+  return bytes;
+}
+
+/**
+ * The messages of a chunk that is not compressed, as views into its bytes.
  *
  * @throws GaplessError MESSAGE_MALFORMED.
  */
 export function unpackChunk(bytes: Uint8Array): Message[] {
   const count = countOfChunk(bytes);
+  if (bytes[offsetKind] !== plain) throw malformed("it is compressed");
   const messages = unpackMessages(bytes.subarray(chunkHeaderBytes));
   if (messages.length !== count) {
     throw malformed(`messages=${messages.length}, expected ${count}`);
@@ -117,6 +192,15 @@ export function unpackChunk(bytes: Uint8Array): Message[] {
   return messages;
 }
 
-function malformed(reason: string): GaplessError {
-  return new GaplessError("MESSAGE_MALFORMED", `A chunk of messages does not parse: ${reason}.`);
+function viewOf(bytes: Uint8Array): DataView {
+  if (bytes.length < chunkHeaderBytes) throw malformed(`bytes=${bytes.length}`);
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function malformed(reason: string, cause?: unknown): GaplessError {
+  return new GaplessError(
+    "MESSAGE_MALFORMED",
+    `A chunk of messages does not parse: ${reason}.`,
+    cause === undefined ? undefined : { cause },
+  );
 }

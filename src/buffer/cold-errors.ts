@@ -1,5 +1,6 @@
 /** What RocksDB and the file system say, in the words of this package. */
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
+import { StorageError } from "./buffer-errors.ts";
 
 type Operation = "open" | "read" | "write" | "close";
 
@@ -8,8 +9,8 @@ const noSpace = /No space left on device|Disk quota exceeded/;
 const noDirectory = new Set(["ENOTDIR", "EEXIST", "EACCES", "EPERM", "EROFS", "ENAMETOOLONG"]);
 const noFile = /No such file or directory/;
 
-export function corrupt(directory: string, what: string, cause?: unknown): GaplessError {
-  return new GaplessError(
+export function corrupt(directory: string, what: string, cause?: unknown): StorageError {
+  return new StorageError(
     "STORAGE_CORRUPT",
     `The buffer in ${directory} is damaged: ${what}. Move the directory away and start again: ` +
       "it is rebuilt from the stage before it.",
@@ -36,7 +37,7 @@ export function storageError(
     );
   }
   if (code === "ENOSPC" || code === "EDQUOT" || noSpace.test(text)) {
-    return new GaplessError(
+    return new StorageError(
       "STORAGE_FULL",
       `No room for the buffer in ${directory} (${operation}): ${text}. Free space on its file ` +
         "system, then open it again.",
@@ -53,7 +54,7 @@ export function storageError(
       { cause },
     );
   }
-  return new GaplessError(
+  return new StorageError(
     "SYSTEM_CALL_FAILED",
     `The buffer in ${directory} failed (${operation}): ${text}. The device may be failing.`,
     { cause },

@@ -1,41 +1,62 @@
 /** The cold tier itself. Every call blocks its thread, which is the worker's. */
+import { createHash, type Hash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import type { Query, RocksLevel } from "@nxtedition/rocksdb";
+import type { Query, RocksLevel, RocksOptions } from "@nxtedition/rocksdb";
 import { beginning } from "../chain.ts";
 import { GaplessError } from "../errors.ts";
-import { countOfChunk, type Chunk } from "./chunk.ts";
+import { identifySelf } from "../memory/process-identity.ts";
+import { encodedBytes, packMessages } from "../message.ts";
+import {
+  chunkHeaderBytes,
+  compressChunk,
+  countOfChunk,
+  expandChunk,
+  extentBefore,
+  unpackChunk,
+  type Chunk,
+  type Extent,
+} from "./chunk.ts";
 import {
   currentFile,
   decodeMark,
+  decodeState,
   encodeId,
   encodeMark,
+  encodeState,
   idMax,
   keyBytes,
   markBytes,
   markFile,
   rocksDirectory,
-  trimKey,
+  stateAtFirst,
+  stateKey,
+  type ColdState,
 } from "./cold-layout.ts";
 import { corrupt, storageError } from "./cold-errors.ts";
+import type { ColdOpened, ColdOptions, Trimmed } from "./cold-protocol.ts";
 import { Milestones } from "./milestones.ts";
 import { readBytesMax } from "./range.ts";
 
 const rowOptions = { keyEncoding: "buffer", valueEncoding: "buffer" } as const;
 
 /**
- * Compression stays off: with it, appends fall to a third and stall for most of a second, reads
- * take three times as long. What a buffer holds is trimmed before its size matters.
+ * RocksDB's own compression stays off: with it, appends fall to a third and stall for most of a
+ * second, reads take three times as long. Chunks are compressed here instead, each by itself.
  */
 const rocksOptions = { ...rowOptions, compression: false, walCompression: false } as const;
+/** What RocksDB takes unless told. It can be told only together with a style of compaction. */
+const writeBufferBytesOfRocks = 64 * 1024 * 1024;
+const writeBuffersInBudget = 4;
 
 /** Of 100-byte messages appended in bulk, as a first guess of how many rows a read needs. */
 const messagesPerRow = 512;
 /** In one look: the binding counts in 32 bits. What bounds a read is its bytes. */
 const rowsMax = 16_384;
 
-/** Opens or creates. @throws GaplessError as `openBuffer`. */
-export async function openColdRows(directory: string): Promise<ColdRows> {
+/** Opens or creates. @throws GaplessError as `openMsgBuffer`. */
+export async function openColdRows(options: ColdOptions): Promise<ColdRows> {
+  const { directory } = options;
   const rocksPath = path.join(directory, rocksDirectory);
   const markPath = path.join(directory, markFile);
   try {
@@ -51,20 +72,21 @@ export async function openColdRows(directory: string): Promise<ColdRows> {
       throw corrupt(directory, `${rocksDirectory}/${currentFile} is missing`);
     }
   }
-  const db = await openRocks(directory, rocksPath, createIfMissing);
+  const db = await openRocks(options, rocksPath, createIfMissing);
   let rows: ColdRows | undefined;
   try {
-    const trimmedId = await readTrimMark(db, directory);
-    const lastId = readLastId(db, directory, trimmedId);
+    const state = await readState(db, directory);
+    const { lastId, appended } = readEnd(db, directory, state);
     // Only now, behind RocksDB's lock, is nobody else about to create it.
     if (fs.existsSync(markPath)) {
-      checkMark(directory, fs.readFileSync(markPath), lastId, trimmedId);
+      checkMark(directory, fs.readFileSync(markPath), lastId, state.trimmedId);
     } else {
       // Killed between the creation of the database and of the mark, it was never appended to.
       if (lastId !== beginning) throw corrupt(directory, `${markFile} is missing`);
       await createMark(directory, markPath);
     }
-    rows = new ColdRows(directory, db, fs.openSync(markPath, "r+"), lastId, trimmedId);
+    const markFd = fs.openSync(markPath, "r+");
+    rows = new ColdRows(options, db, markFd, { lastId, appended, state });
     await rows.clearTrimmed();
     return rows;
   } catch (error) {
@@ -73,106 +95,163 @@ export async function openColdRows(directory: string): Promise<ColdRows> {
   }
 }
 
+/** Of a range, some messages at a time. */
+export interface DigestStep {
+  readonly count: number;
+  readonly nextId: bigint | undefined;
+  readonly sha256: Uint8Array | undefined;
+}
+
 export class ColdRows {
-  readonly #directory: string;
-  readonly #db: RocksLevel;
-  readonly #markFd: number;
-  #lastId: bigint;
-  #trimmedId: bigint;
+  private readonly directory: string;
+  private readonly options: ColdOptions;
+  private readonly db: RocksLevel;
+  private readonly markFd: number;
+  private lastId: bigint;
+  private appended: Extent;
+  private state: ColdState;
   /** Rows through this id are deleted. */
-  #clearedId: bigint;
-  readonly #milestones: Milestones;
+  private clearedId: bigint;
+  private readonly milestones: Milestones;
+  private readonly hashes = new Map<number, Hash>();
   /** After a write that failed, RocksDB takes no other, and has nothing left to save. */
-  #failed = false;
+  private hasFailed = false;
 
-  constructor(
-    directory: string,
-    db: RocksLevel,
-    markFd: number,
-    lastId: bigint,
-    trimmedId: bigint,
-  ) {
-    this.#directory = directory;
-    this.#db = db;
-    this.#markFd = markFd;
-    this.#lastId = lastId;
-    this.#trimmedId = trimmedId;
-    this.#clearedId = trimmedId;
-    this.#milestones = new Milestones(trimmedId, lastId);
-    this.#writeMark();
+  constructor(options: ColdOptions, db: RocksLevel, markFd: number, opened: ColdOpened) {
+    this.directory = options.directory;
+    this.options = options;
+    this.db = db;
+    this.markFd = markFd;
+    this.lastId = opened.lastId;
+    this.appended = opened.appended;
+    this.state = opened.state;
+    this.clearedId = opened.state.trimmedId;
+    this.milestones = new Milestones(opened.state.trimmedId, opened.lastId);
+    this.writeMark();
   }
 
-  get lastId(): bigint {
-    return this.#lastId;
+  get opened(): ColdOpened {
+    const { lastId, appended, state } = this;
+    return { lastId, appended, state };
   }
 
-  get trimmedId(): bigint {
-    return this.#trimmedId;
-  }
-
-  async commit(chunks: readonly Chunk[]): Promise<void> {
-    await this.#write(async () => {
-      const batch = this.#db.batch();
+  /** The position is in the same batch: after a crash both are there or neither is. */
+  async commit(chunks: readonly Chunk[], logPosition?: bigint): Promise<void> {
+    await this.write(async () => {
+      const batch = this.db.batch();
       for (const { lastId, bytes } of chunks) {
-        batch.put(encodeId(lastId), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+        const row = this.options.isCompressed ? compressChunk(bytes) : bytes;
+        batch.put(encodeId(lastId), Buffer.from(row.buffer, row.byteOffset, row.length));
       }
-      await batch.write({ sync: true });
+      const state = logPosition === undefined ? this.state : { ...this.state, logPosition };
+      if (logPosition !== undefined) batch.put(stateKey, encodeState(state));
+      await batch.write({ sync: this.options.isSynced });
+      this.state = state;
       for (const { lastId, bytes } of chunks) {
-        this.#lastId = lastId;
-        this.#milestones.appended(lastId, bytes.length);
+        this.lastId = lastId;
+        this.appended = extentBehind(bytes);
+        this.milestones.appended(lastId, bytes.length);
       }
-      this.#writeMark();
+      this.writeMark();
     });
   }
 
-  async trim(throughId: bigint): Promise<void> {
-    if (throughId <= this.#trimmedId) return;
-    await this.#write(async () => {
-      await this.#db.batch().put(trimKey, encodeId(throughId)).write({ sync: true });
-      this.#trimmedId = throughId;
-      this.#writeMark();
-      const milestone = this.#milestones.pass(throughId);
+  async trim(throughId: bigint, logPosition = this.state.logPosition): Promise<Trimmed> {
+    const before = this.state.trimmed.messages;
+    await this.write(async () => {
+      const { state } = this;
+      const isForward = throughId > state.trimmedId;
+      const trimmed = isForward ? this.extentThrough(throughId) : state.trimmed;
+      const moved: Partial<ColdState> = isForward
+        ? {
+            trimmedId: throughId,
+            trimmed,
+            trimmedAtMs: Date.now(),
+            trimmedLast: Number(trimmed.messages - state.trimmed.messages),
+          }
+        : {};
+      await this.writeState({ ...state, ...moved, logPosition });
+      const milestone = this.milestones.pass(throughId);
       if (milestone === undefined) return;
       // Not synced: after a crash `clearTrimmed` does it again.
-      await this.#db.clear({ gte: encodeId(this.#clearedId + 1n), lte: encodeId(milestone) });
-      this.#clearedId = milestone;
+      await this.db.clear({ gte: encodeId(this.clearedId + 1n), lte: encodeId(milestone) });
+      this.clearedId = milestone;
     });
+    return { state: this.state, deleted: Number(this.state.trimmed.messages - before) };
+  }
+
+  /** Begins behind an id, where nothing was appended yet. */
+  async start(afterId: bigint): Promise<Trimmed> {
+    await this.write(async () => {
+      this.lastId = afterId;
+      await this.writeState({ ...this.state, trimmedId: afterId });
+    });
+    return { state: this.state, deleted: 0 };
   }
 
   /** Deletes what trims before this opening have left. */
   async clearTrimmed(): Promise<void> {
-    if (this.#trimmedId === beginning) return;
-    const range = { gte: encodeId(1n), lte: encodeId(this.#trimmedId) };
-    const [left] = queryRows(this.#db, this.#directory, { ...range, limit: 1 });
-    if (left !== undefined) await this.#db.clear(range);
+    const { trimmedId } = this.state;
+    if (trimmedId === beginning) return;
+    const range = { gte: encodeId(1n), lte: encodeId(trimmedId) };
+    const [left] = queryRows(this.db, this.directory, { ...range, limit: 1 });
+    if (left !== undefined) await this.db.clear(range);
   }
 
   /** The chunks that hold `limit` messages from `fromId` on, or fewer by bytes. */
-  read(fromId: bigint, limit: number): Buffer[] {
+  read(fromId: bigint, limit: number): Uint8Array[] {
     try {
-      return this.#read(fromId, limit);
+      return this.readRows(fromId, limit);
     } catch (error) {
-      throw storageError(error, this.#directory, "read");
+      throw storageError(error, this.directory, "read");
     }
   }
 
-  #read(fromId: bigint, limit: number): Buffer[] {
-    const chunks: Buffer[] = [];
+  /** Goes on with the digest of a range at `fromId`. */
+  digest(digest: number, fromId: bigint, throughId: bigint): DigestStep {
+    const hash = this.hashes.get(digest) ?? createHash("sha256");
+    this.hashes.set(digest, hash);
+    const rows = this.read(fromId, rowsMax);
+    const wanted = rows.flatMap(unpackChunk).filter(({ id }) => id >= fromId && id <= throughId);
+    hash.update(packMessages(wanted));
+    const lastId = wanted.at(-1)?.id ?? throughId;
+    if (rows.length > 0 && lastId < throughId && lastId < this.lastId) {
+      return { count: wanted.length, nextId: lastId + 1n, sha256: undefined };
+    }
+    this.hashes.delete(digest);
+    return { count: wanted.length, nextId: undefined, sha256: hash.digest() };
+  }
+
+  async close(): Promise<void> {
+    try {
+      fs.fdatasyncSync(this.markFd);
+      fs.closeSync(this.markFd);
+      await this.db.close();
+    } catch (error) {
+      if (!this.hasFailed) throw storageError(error, this.directory, "close");
+    }
+  }
+
+  private readRows(fromId: bigint, limit: number): Uint8Array[] {
+    const chunks: Uint8Array[] = [];
     let messages = 0;
     let bytes = 0;
     let gte = encodeId(fromId === beginning ? 1n : fromId);
     while (messages < limit && bytes < readBytesMax) {
       const perRow = chunks.length === 0 ? messagesPerRow : Math.max(1, messages / chunks.length);
       const rowsWanted = Math.ceil((limit - messages) / perRow);
-      const rows = queryRows(this.#db, this.#directory, {
+      const rows = queryRows(this.db, this.directory, {
         gte,
         limit: Math.min(rowsWanted, rowsMax),
         highWaterMarkBytes: readBytesMax - bytes,
       });
       for (const { value } of rows) {
-        chunks.push(value);
-        messages += countOfChunk(value);
-        bytes += value.length;
+        const chunk = expandChunk(value);
+        chunks.push(chunk);
+        messages += countOfChunk(chunk);
+        bytes += chunk.length;
+        // Compressed, more of them were read than are asked for.
+        if (bytes >= readBytesMax) break;
       }
       const newest = rows.at(-1);
       if (newest === undefined || newest.id === idMax) break;
@@ -181,33 +260,58 @@ export class ColdRows {
     return chunks;
   }
 
-  async close(): Promise<void> {
-    try {
-      fs.fdatasyncSync(this.#markFd);
-      fs.closeSync(this.#markFd);
-      await this.#db.close();
-    } catch (error) {
-      if (!this.#failed) throw storageError(error, this.#directory, "close");
-    }
+  /** What of the stream there was through an id: a look at the one chunk that it is in. */
+  private extentThrough(throughId: bigint): Extent {
+    if (throughId >= this.lastId) return this.appended;
+    const [row] = queryRows(this.db, this.directory, { gte: encodeId(throughId + 1n), limit: 1 });
+    if (row === undefined) throw corrupt(this.directory, `id=${this.lastId} is missing`);
+    const before = extentBefore(row.value);
+    const below = unpackChunk(expandChunk(row.value)).filter(({ id }) => id <= throughId);
+    const bytes = below.reduce((sum, message) => sum + encodedBytes(message), 0);
+    return {
+      messages: before.messages + BigInt(below.length),
+      bytes: before.bytes + BigInt(bytes),
+    };
   }
 
-  async #write(write: () => Promise<void>): Promise<void> {
+  private async writeState(state: ColdState): Promise<void> {
+    const batch = this.db.batch().put(stateKey, encodeState(state));
+    await batch.write({ sync: this.options.isSynced });
+    this.state = state;
+    this.writeMark();
+  }
+
+  private async write(write: () => Promise<void>): Promise<void> {
     try {
       await write();
     } catch (error) {
-      this.#failed = true;
-      throw storageError(error, this.#directory, "write");
+      this.hasFailed = true;
+      throw storageError(error, this.directory, "write");
     }
   }
 
-  #writeMark(): void {
-    const mark = encodeMark({ lastId: this.#lastId, trimmedId: this.#trimmedId });
-    fs.writeSync(this.#markFd, mark, 0, markBytes, 0);
+  private writeMark(): void {
+    const mark = encodeMark({
+      lastId: this.lastId,
+      trimmedId: this.state.trimmedId,
+      bootId: identifySelf().bootId,
+      isSynced: this.options.isSynced,
+    });
+    fs.writeSync(this.markFd, mark, 0, markBytes, 0);
   }
 }
 
+/** What of the stream there is through a chunk that is not compressed. */
+function extentBehind(bytes: Uint8Array): Extent {
+  const before = extentBefore(bytes);
+  return {
+    messages: before.messages + BigInt(countOfChunk(bytes)),
+    bytes: before.bytes + BigInt(bytes.length - chunkHeaderBytes),
+  };
+}
+
 async function openRocks(
-  directory: string,
+  { directory, writeBufferBytes }: ColdOptions,
   rocksPath: string,
   createIfMissing: boolean,
 ): Promise<RocksLevel> {
@@ -222,7 +326,14 @@ async function openRocks(
       { cause },
     );
   }
-  const db = new rocks.RocksLevel(rocksPath, { ...rocksOptions, createIfMissing });
+  const sizes: Partial<RocksOptions> =
+    writeBufferBytes === writeBufferBytesOfRocks
+      ? {}
+      : {
+          compaction: "universal",
+          memtableMemoryBudget: writeBufferBytes * writeBuffersInBudget,
+        };
+  const db = new rocks.RocksLevel(rocksPath, { ...rocksOptions, ...sizes, createIfMissing });
   try {
     await db.open();
     return db;
@@ -243,7 +354,8 @@ async function createDirectory(rocksPath: string): Promise<void> {
 
 async function createMark(directory: string, markPath: string): Promise<void> {
   const temporary = `${markPath}.tmp`;
-  fs.writeFileSync(temporary, encodeMark({ lastId: beginning, trimmedId: beginning }), {
+  const mark = { lastId: beginning, trimmedId: beginning, bootId: identifySelf().bootId };
+  fs.writeFileSync(temporary, encodeMark({ ...mark, isSynced: true }), {
     mode: 0o600,
     flush: true,
   });
@@ -261,6 +373,8 @@ function checkMark(directory: string, bytes: Buffer, lastId: bigint, trimmedId: 
   const mark = decodeMark(bytes);
   if (mark === undefined) throw corrupt(directory, `${markFile} is no mark of this version`);
   if (mark.lastId <= lastId && mark.trimmedId <= trimmedId) return;
+  // A power loss has taken what was never synced.
+  if (!mark.isSynced && mark.bootId !== identifySelf().bootId) return;
   throw corrupt(
     directory,
     `acknowledged through id=${mark.lastId}, trimmed through id=${mark.trimmedId}, but RocksDB ` +
@@ -268,16 +382,23 @@ function checkMark(directory: string, bytes: Buffer, lastId: bigint, trimmedId: 
   );
 }
 
-async function readTrimMark(db: RocksLevel, directory: string): Promise<bigint> {
-  const [mark] = await db.getMany([trimKey]);
-  if (mark === undefined) return beginning;
-  if (mark.length !== keyBytes) throw corrupt(directory, "the trim mark is no id");
-  return mark.readBigUInt64BE();
+async function readState(db: RocksLevel, directory: string): Promise<ColdState> {
+  const [row] = await db.getMany([stateKey]);
+  if (row === undefined) return stateAtFirst;
+  const state = decodeState(row);
+  if (state === undefined) throw corrupt(directory, "its state is none of this version");
+  return state;
 }
 
-function readLastId(db: RocksLevel, directory: string, trimmedId: bigint): bigint {
+/** The newest id, and what of the stream there is through it. */
+function readEnd(
+  db: RocksLevel,
+  directory: string,
+  { trimmedId, trimmed }: ColdState,
+): { lastId: bigint; appended: Extent } {
   const [row] = queryRows(db, directory, { reverse: true, limit: 1 });
-  return row !== undefined && row.id > trimmedId ? row.id : trimmedId;
+  if (row === undefined || row.id <= trimmedId) return { lastId: trimmedId, appended: trimmed };
+  return { lastId: row.id, appended: extentBehind(expandChunk(row.value)) };
 }
 
 function queryRows(

@@ -1,19 +1,23 @@
 /** The caller's end of the worker that owns RocksDB. */
 import path from "node:path";
 import { Worker, type Transferable } from "node:worker_threads";
-import { describeError, GaplessError } from "../errors.ts";
+import { describeError, GaplessError, type ErrorCode } from "../errors.ts";
+import type { RangeDigest } from "./archive.ts";
+import { StorageError } from "./buffer-errors.ts";
 import type { Chunk } from "./chunk.ts";
-import type { ColdAnswer, ColdRequest, ColdWorkerData } from "./cold-protocol.ts";
+import type { ColdAnswer, ColdOpened, ColdOptions, ColdRequest, Trimmed } from "./cold-protocol.ts";
 
 export interface ColdStore {
-  /** What was durable at opening. */
-  readonly lastId: bigint;
-  readonly trimmedId: bigint;
-  /** Makes the chunks durable. Takes their memory, and gives it back when that is done. */
-  commit(chunks: readonly Chunk[]): Promise<readonly Chunk[]>;
+  /** What was there at opening. */
+  readonly opened: ColdOpened;
+  /** Writes the chunks. Takes their memory, and gives it back when that is done. */
+  commit(chunks: readonly Chunk[], logPosition?: bigint): Promise<readonly Chunk[]>;
   /** The bytes of the chunks that hold `limit` messages from `fromId` on, or fewer by bytes. */
   read(fromId: bigint, limit: number): Promise<readonly Uint8Array[]>;
-  trim(throughId: bigint): Promise<void>;
+  trim(throughId: bigint, logPosition?: bigint): Promise<Trimmed>;
+  start(afterId: bigint): Promise<Trimmed>;
+  /** Of the range, some messages at a time, so that nobody waits for it. */
+  digest(fromId: bigint, throughId: bigint): Promise<RangeDigest>;
   /** Behind the calls that are under way. */
   close(): Promise<void>;
 }
@@ -22,26 +26,47 @@ export interface ColdStore {
  * Opens or creates the cold tier in a thread of its own. The thread keeps the process alive only
  * while a call is under way.
  *
- * @throws GaplessError as `openBuffer`. Calls reject with CLOSED once the thread has died.
+ * @throws GaplessError as `openMsgBuffer`. Calls reject with CLOSED once the thread has died.
  */
 export async function openColdStore(
-  directory: string,
-  startWorker: (data: ColdWorkerData) => Worker = startColdWorker,
+  options: ColdOptions,
+  startWorker: (options: ColdOptions) => Worker = startColdWorker,
 ): Promise<ColdStore> {
-  const calls = new Calls(startWorker({ directory }), directory);
+  const calls = new Calls(startWorker(options), options.directory);
   const opened = await calls.opened();
+  let digests = 0;
   return {
-    lastId: opened.lastId,
-    trimmedId: opened.trimmedId,
-    async commit(chunks) {
+    opened,
+    async commit(chunks, logPosition) {
       const memory = chunks.map(({ bytes }) => bytes.buffer);
-      return (await calls.call({ kind: "commit", chunks }, "committed", memory)).chunks;
+      const request = { kind: "commit", chunks, ...(logPosition !== undefined && { logPosition }) };
+      return (await calls.call(request as ColdRequest, "committed", memory)).chunks;
     },
     async read(fromId, limit) {
       return (await calls.call({ kind: "read", fromId, limit }, "rows")).rows;
     },
-    async trim(throughId) {
-      await calls.call({ kind: "trim", throughId }, "trimmed");
+    async trim(throughId, logPosition) {
+      const request = {
+        kind: "trim",
+        throughId,
+        ...(logPosition !== undefined && { logPosition }),
+      };
+      return calls.call(request as ColdRequest, "trimmed");
+    },
+    async start(afterId) {
+      return calls.call({ kind: "start", afterId }, "trimmed");
+    },
+    async digest(fromId, throughId) {
+      const digest = digests++;
+      let count = 0;
+      let next = fromId;
+      while (true) {
+        const request = { kind: "digest", digest, fromId: next, throughId } as const;
+        const step = await calls.call(request, "digested");
+        count += step.count;
+        if (step.sha256 !== undefined) return { count, sha256: step.sha256 };
+        next = step.nextId ?? throughId + 1n;
+      }
     },
     async close() {
       await calls.close();
@@ -49,10 +74,10 @@ export async function openColdStore(
   };
 }
 
-function startColdWorker(data: ColdWorkerData): Worker {
+function startColdWorker(options: ColdOptions): Worker {
   // Sources run as .ts, the published build as .js, and tsc does not rewrite a URL.
   const url = new URL(`./cold-worker${path.extname(import.meta.url)}`, import.meta.url);
-  return new Worker(url, { workerData: data, name: "gapless-buffer" });
+  return new Worker(url, { workerData: options, name: "gapless-buffer" });
 }
 
 type Answer<Kind extends ColdAnswer["kind"]> = Extract<ColdAnswer, { kind: Kind }>;
@@ -114,7 +139,7 @@ class Calls {
       this.#waiting.push({
         reject,
         settle(answer) {
-          if (answer.kind === "failed") reject(new GaplessError(answer.code, answer.message));
+          if (answer.kind === "failed") reject(revive(answer.code, answer.message));
           else if (isKind(answer, kind)) resolve(answer);
           else reject(new Error(`Bug in gapless: a ${answer.kind} for a ${kind}`));
         },
@@ -147,4 +172,11 @@ function isKind<Kind extends ColdAnswer["kind"]>(
   kind: Kind,
 ): answer is Answer<Kind> {
   return answer.kind === kind;
+}
+
+const storageCodes = new Set<ErrorCode>(["STORAGE_FULL", "STORAGE_CORRUPT", "SYSTEM_CALL_FAILED"]);
+
+/** An error that has crossed from the worker. */
+function revive(code: ErrorCode, message: string): GaplessError {
+  return new (storageCodes.has(code) ? StorageError : GaplessError)(code, message);
 }

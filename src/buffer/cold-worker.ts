@@ -2,16 +2,14 @@
 import { parentPort, workerData, type Transferable } from "node:worker_threads";
 import { assert, describeError, GaplessError } from "../errors.ts";
 import { openColdRows, type ColdRows } from "./cold-rocksdb.ts";
-import type { ColdAnswer, ColdRequest, ColdWorkerData } from "./cold-protocol.ts";
+import type { ColdAnswer, ColdOptions, ColdRequest } from "./cold-protocol.ts";
 
 assert(parentPort !== null, "cold-worker.ts runs as a worker only");
 const port = parentPort;
 
-const { directory } = workerData as ColdWorkerData;
-
 try {
-  const rows = await openColdRows(directory);
-  send({ kind: "opened", lastId: rows.lastId, trimmedId: rows.trimmedId });
+  const rows = await openColdRows(workerData as ColdOptions);
+  send({ kind: "opened", ...rows.opened });
   let turn = Promise.resolve();
   port.on("message", (request: ColdRequest) => {
     turn = turn.then(() => serve(rows, request));
@@ -24,7 +22,7 @@ async function serve(rows: ColdRows, request: ColdRequest): Promise<void> {
   try {
     switch (request.kind) {
       case "commit":
-        await rows.commit(request.chunks);
+        await rows.commit(request.chunks, request.logPosition);
         send(
           { kind: "committed", chunks: request.chunks },
           request.chunks.map(({ bytes }) => bytes.buffer),
@@ -36,9 +34,16 @@ async function serve(rows: ColdRows, request: ColdRequest): Promise<void> {
         break;
       }
       case "trim":
-        await rows.trim(request.throughId);
-        send({ kind: "trimmed" });
+        send({ kind: "trimmed", ...(await rows.trim(request.throughId, request.logPosition)) });
         break;
+      case "start":
+        send({ kind: "trimmed", ...(await rows.start(request.afterId)) });
+        break;
+      case "digest": {
+        const { digest, fromId, throughId } = request;
+        send({ kind: "digested", ...rows.digest(digest, fromId, throughId) });
+        break;
+      }
       case "close":
         await rows.close();
         send({ kind: "closed" });
@@ -64,7 +69,7 @@ function failed(error: unknown): ColdAnswer {
 }
 
 /** What can be handed over without a copy: memory that this row does not share with others. */
-function ownMemory(row: Buffer): ArrayBuffer[] {
+function ownMemory(row: Uint8Array): ArrayBuffer[] {
   const { buffer } = row;
   return buffer instanceof ArrayBuffer && buffer.byteLength === row.length ? [buffer] : [];
 }

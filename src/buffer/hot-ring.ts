@@ -1,35 +1,82 @@
 /**
- * The newest messages in memory, bounded by bytes: a consumer that is only a little behind is
+ * The newest messages in memory, so many of them at most: whoever is only a little behind is
  * served without touching the disk. Nothing is here that is not durable already.
  *
- *   chunks      evicted . . [ 21..30 ][ 31..44 ][ 45..52 ]  <- add
- *   hot         from 21 on: also an id that was skipped between 20 and 21, for it yields 21
+ *   blocks      [ . . 23 24 25 | 26 . . . ]  [ 41 42 43 44 | 45 ...      ]  <- add
+ *                     first                                      room
+ *   hot         from 23 on: also an id that was skipped before it, for it yields 23
+ *
+ * Messages lie in blocks as they are encoded, with the offset of each: an id is found by
+ * bisection, and only what is asked for is decoded. A block is never written to where it has been
+ * read, so views of messages stay whole after they were evicted.
  */
-import { isBatch, type Batch, type Message } from "../message.ts";
-import { unpackChunk, type Chunk } from "./chunk.ts";
+import {
+  decodeLink,
+  encodedBytesAt,
+  isBatch,
+  messageAt,
+  type Batch,
+  type Message,
+} from "../message.ts";
+import type { Link } from "../chain.ts";
+import { chunkHeaderBytes, type Chunk } from "./chunk.ts";
 import { readBytesMax } from "./range.ts";
 
-/** What a chunk costs besides its bytes, roughly: the objects around them. */
-const overheadBytes = 256;
+export interface HotLimits {
+  /** Messages. */
+  readonly capacity: number;
+  /** Encoded bytes of them. */
+  readonly bytesMax: number;
+}
+
+/** A message that is larger has a block of its own. */
+const blockBytes = 64 * 1024;
+
+interface Block {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
+  /** Of each message, evicted ones too. */
+  readonly offsets: number[];
+  /** Index of the first that is not evicted. */
+  first: number;
+  /** Where the next one goes. */
+  end: number;
+}
 
 export class HotRing {
-  readonly #bytesMax: number;
-  #chunks: Chunk[] = [];
-  /** Chunks before it are evicted; the array is shortened now and then. */
-  #head = 0;
-  #bytes = 0;
-  /** A reader that follows takes a chunk in several reads, so the last one unpacked is kept. */
-  #unpacked: { readonly chunk: Chunk; readonly messages: readonly Message[] } | undefined;
+  private readonly limits: HotLimits;
+  private readonly blocks: Block[] = [];
+  private held = 0;
+  private heldBytes = 0;
 
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
+  constructor(limits: HotLimits) {
+    this.limits = limits;
   }
 
-  /** Takes the chunk that follows the newest one. Evicts the oldest to make room. */
-  add(chunk: Chunk): void {
-    this.#chunks.push(chunk);
-    this.#bytes += costOf(chunk);
-    while (this.#bytes > this.#bytesMax) this.#evict();
+  /** How many messages there are. */
+  get count(): number {
+    return this.held;
+  }
+
+  /** Of memory, for messages and what finds them. */
+  get bytes(): number {
+    return this.blocks.reduce(
+      (sum, { bytes, offsets }) => sum + bytes.length + offsets.length * 8,
+      0,
+    );
+  }
+
+  /** Takes the chunk that follows the newest message. Evicts the oldest ones to make room. */
+  add({ bytes }: Chunk): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    let offset = chunkHeaderBytes;
+    while (offset < bytes.length) {
+      const end = offset + encodedBytesAt(view, offset);
+      this.push(bytes.subarray(offset, end));
+      offset = end;
+    }
+    const { capacity, bytesMax } = this.limits;
+    while (this.held > capacity || this.heldBytes > bytesMax) this.evict();
   }
 
   /**
@@ -37,82 +84,85 @@ export class HotRing {
    * where that message is not hot. The bytes are views into the ring's memory.
    */
   read(fromId: bigint, limit: number): Batch | null {
-    const oldest = this.#chunks[this.#head];
-    if (oldest === undefined || fromId <= oldest.prevId) return null;
+    const oldest = this.blocks[0];
+    if (oldest === undefined || fromId <= linkAt(oldest, oldest.first).prevId) return null;
     const messages: Message[] = [];
     let bytes = 0;
-    for (let index = this.#find(fromId); messages.length < limit; index++) {
-      const chunk = this.#chunks[index];
-      if (chunk === undefined || bytes >= readBytesMax) break;
-      bytes += chunk.bytes.length;
-      const unpacked = this.#unpack(chunk);
-      const begin = messages.length === 0 ? firstFrom(unpacked, fromId) : 0;
-      const end = Math.min(unpacked.length, begin + limit - messages.length);
-      for (const message of unpacked.slice(begin, end)) messages.push(message);
+    let at = this.findBlock(fromId);
+    let block = this.blocks[at];
+    let index = block === undefined ? 0 : findIndex(block, fromId);
+    while (block !== undefined && messages.length < limit && bytes < readBytesMax) {
+      const offset = block.offsets[index] ?? 0;
+      messages.push(messageAt(block.bytes, block.view, offset));
+      bytes += encodedBytesAt(block.view, offset);
+      if (++index < block.offsets.length) continue;
+      block = this.blocks[++at];
+      index = block?.first ?? 0;
     }
     return isBatch(messages) ? messages : null;
   }
 
-  /** Forgets chunks that lie wholly at or below `throughId`. */
+  /** Forgets what is at or below `throughId`. */
   trim(throughId: bigint): void {
     for (;;) {
-      const oldest = this.#chunks[this.#head];
-      if (oldest === undefined || oldest.lastId > throughId) return;
-      this.#evict();
+      const oldest = this.blocks[0];
+      if (oldest === undefined || linkAt(oldest, oldest.first).id > throughId) return;
+      this.evict();
     }
   }
 
-  #evict(): void {
-    const oldest = this.#chunks[this.#head];
+  private push(encoded: Uint8Array): void {
+    const block = this.blockWithRoom(encoded.length);
+    block.bytes.set(encoded, block.end);
+    block.offsets.push(block.end);
+    block.end += encoded.length;
+    this.held++;
+    this.heldBytes += encoded.length;
+  }
+
+  private blockWithRoom(size: number): Block {
+    const newest = this.blocks.at(-1);
+    if (newest !== undefined && newest.end + size <= newest.bytes.length) return newest;
+    const bytes = new Uint8Array(Math.max(blockBytes, size));
+    const view = new DataView(bytes.buffer);
+    const block: Block = { bytes, view, offsets: [], first: 0, end: 0 };
+    this.blocks.push(block);
+    return block;
+  }
+
+  /** Forgets the oldest message. */
+  private evict(): void {
+    const oldest = this.blocks[0];
     if (oldest === undefined) return;
-    this.#bytes -= costOf(oldest);
-    if (this.#unpacked?.chunk === oldest) this.#unpacked = undefined;
-    this.#head++;
-    if (this.#head * 2 < this.#chunks.length) {
-      // The slot would hold the bytes until the array is shortened.
-      this.#chunks[this.#head - 1] = evicted;
-      return;
-    }
-    this.#chunks = this.#chunks.slice(this.#head);
-    this.#head = 0;
+    this.held--;
+    this.heldBytes -= encodedBytesAt(oldest.view, oldest.offsets[oldest.first] ?? 0);
+    if (++oldest.first === oldest.offsets.length) this.blocks.shift();
   }
 
-  /** Index of the first chunk whose last id is at least `fromId`. */
-  #find(fromId: bigint): number {
-    let low = this.#head;
-    let high = this.#chunks.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const chunk = this.#chunks[middle];
-      if (chunk !== undefined && chunk.lastId < fromId) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  #unpack(chunk: Chunk): readonly Message[] {
-    if (this.#unpacked?.chunk !== chunk) {
-      this.#unpacked = { chunk, messages: unpackChunk(chunk.bytes) };
-    }
-    return this.#unpacked.messages;
+  /** Index of the first block whose last id is at least `fromId`. */
+  private findBlock(fromId: bigint): number {
+    return bisect(0, this.blocks.length, (index) => {
+      const block = this.blocks[index];
+      return block !== undefined && linkAt(block, block.offsets.length - 1).id < fromId;
+    });
   }
 }
 
-const evicted: Chunk = { prevId: 0n, lastId: 0n, bytes: new Uint8Array(0) };
-
-function costOf(chunk: Chunk): number {
-  return chunk.bytes.length + overheadBytes;
+/** Index of the first message of the block whose id is at least `fromId`. */
+function findIndex(block: Block, fromId: bigint): number {
+  return bisect(block.first, block.offsets.length, (index) => linkAt(block, index).id < fromId);
 }
 
-/** Index of the first message whose id is at least `fromId`; ids go up. */
-function firstFrom(messages: readonly Message[], fromId: bigint): number {
-  let low = 0;
-  let high = messages.length;
+/** The first index from `low` on, and below `high`, that is not before. */
+function bisect(low: number, high: number, isBefore: (index: number) => boolean): number {
   while (low < high) {
     const middle = (low + high) >>> 1;
-    const message = messages[middle];
-    if (message !== undefined && message.id < fromId) low = middle + 1;
+    if (isBefore(middle)) low = middle + 1;
     else high = middle;
   }
   return low;
+}
+
+function linkAt({ view, offsets }: Block, index: number): Link {
+  return decodeLink(view, offsets[index] ?? 0);
 }

@@ -56,5 +56,5 @@ const statusByCode: Partial<Record<ErrorCode, Code>> = {
   DATA_TRIMMED: Code.NotFound,
   DATA_NOT_YET_AVAILABLE: Code.OutOfRange,
   STORAGE_CORRUPT: Code.DataLoss,
-  CONFIG_INVALID: Code.InvalidArgument,
+  INVALID_OPERATION: Code.InvalidArgument,
 };

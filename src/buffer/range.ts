@@ -1,7 +1,7 @@
 /** What a right answer to `read(fromId, limit)` looks like, whoever gave it. */
 import { beginning } from "../chain.ts";
-import { GaplessError } from "../errors.ts";
 import type { Message } from "../message.ts";
+import { InvalidOperation } from "./buffer-errors.ts";
 import { idMax } from "./cold-layout.ts";
 
 /** What is bounded by bytes stops at this many, after one message at least. */
@@ -33,26 +33,16 @@ export function rangeFault(
   return undefined;
 }
 
-/** @throws GaplessError CONFIG_INVALID for what no archive can be asked. */
+/** @throws InvalidOperation for what no archive can be asked. */
 export function checkReadArguments(fromId: bigint, limit: number): void {
-  if (fromId < 0n || fromId > idMax) {
-    throw new GaplessError("CONFIG_INVALID", `Not an id: fromId=${fromId}. Expected 64 bits.`);
-  }
+  checkId("fromId", fromId);
   if (!Number.isSafeInteger(limit) || limit < 1) {
-    throw new GaplessError("CONFIG_INVALID", `Not a limit: limit=${limit}. Expected at least 1.`);
+    throw new InvalidOperation(`Not a limit: limit=${limit}. Expected a whole number, at least 1.`);
   }
 }
 
-export function dataTrimmed(fromId: bigint, trimmedId: bigint): GaplessError {
-  return new GaplessError(
-    "DATA_TRIMMED",
-    `Gone: id=${fromId} was asked for, and everything through id=${trimmedId} is trimmed.`,
-  );
-}
-
-export function dataNotYetAvailable(fromId: bigint, lastId: bigint): GaplessError {
-  return new GaplessError(
-    "DATA_NOT_YET_AVAILABLE",
-    `Not there yet: id=${fromId} was asked for, and the newest durable message is id=${lastId}.`,
-  );
+/** @throws InvalidOperation for what is no u64. */
+export function checkId(what: string, id: bigint): void {
+  if (typeof id === "bigint" && id >= 0n && id <= idMax) return;
+  throw new InvalidOperation(`Not an id: ${what}=${String(id)}. Expected a bigint of 64 bits.`);
 }

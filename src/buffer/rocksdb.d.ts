@@ -14,6 +14,9 @@ declare module "@nxtedition/rocksdb" {
     readonly valueEncoding: "buffer";
     readonly compression: boolean;
     readonly walCompression: boolean;
+    readonly compaction?: "universal";
+    /** Four write buffers; has an effect only with `compaction`. */
+    readonly memtableMemoryBudget?: number;
   }
 
   export interface Range {

@@ -4,9 +4,8 @@
  * commits are durable and nobody knows of them yet.
  */
 import { subscribe } from "node:diagnostics_channel";
-import { openBuffer } from "../../../src/buffer/buffer.ts";
 import { stepChannelName } from "../../../src/steps.ts";
-import { makeMessages } from "./fixture.ts";
+import { makeMessages, openIn } from "./fixture.ts";
 
 const [directory = "", killAtCommit] = process.argv.slice(2);
 let commits = 0;
@@ -16,7 +15,7 @@ subscribe(stepChannelName, (step) => {
   }
 });
 
-const buffer = await openBuffer({ directory });
+const buffer = await openIn(directory);
 let lastId = buffer.lastId;
 while (true) {
   const batches = [makeMessages(lastId, 10, 400), makeMessages(lastId + 10n, 10, 400)];

@@ -4,9 +4,13 @@ import fc from "fast-check";
 import {
   chunkBytesMax,
   chunkHeaderBytes,
+  compressChunk,
   countOfChunk,
+  expandChunk,
+  extentBefore,
   joinChunks,
   packChunks,
+  stampExtent,
   unpackChunk,
 } from "../../../src/buffer/chunk.ts";
 import { hasCode, makeMessage, makeMessages } from "./fixture.ts";
@@ -61,14 +65,41 @@ test("joining chunks changes their number, never their messages", () => {
   );
 });
 
+test("compressing a chunk and expanding it gives it back, and what came before it", () => {
+  fc.assert(
+    fc.property(sizes, fc.bigInt({ min: 0n, max: 2n ** 63n }), (payloadSizes, before) => {
+      for (const chunk of packChunks(messagesOf(payloadSizes))) {
+        const behind = stampExtent(chunk, { messages: before, bytes: before * 2n });
+        assert.equal(behind.messages, before + BigInt(countOfChunk(chunk.bytes)));
+        const compressed = compressChunk(chunk.bytes);
+        assert.ok(compressed.length <= chunk.bytes.length);
+        assert.deepEqual(extentBefore(compressed), { messages: before, bytes: before * 2n });
+        assert.deepEqual(expandChunk(compressed), chunk.bytes);
+      }
+    }),
+  );
+});
+
 test("G7: bytes that are no chunk are an error, not messages", () => {
   const [chunk] = packChunks(makeMessages(0n, 3));
   assert.ok(chunk);
   const wrongCount = chunk.bytes.slice();
   wrongCount[0] = 4;
-  const reserved = chunk.bytes.slice();
-  reserved[4] = 1;
-  for (const bytes of [new Uint8Array(3), wrongCount, reserved, chunk.bytes.subarray(0, -1)]) {
+  const noKind = chunk.bytes.slice();
+  noKind[4] = 2;
+  const notCompressed = chunk.bytes.slice();
+  notCompressed[4] = 1;
+  assert.throws(() => expandChunk(notCompressed), hasCode("MESSAGE_MALFORMED"));
+  const compressed = compressChunk(packChunks(makeMessages(0n, 100))[0]?.bytes ?? chunk.bytes);
+  assert.throws(() => unpackChunk(compressed), hasCode("MESSAGE_MALFORMED"));
+  assert.throws(() => expandChunk(compressed.subarray(0, -1)), hasCode("MESSAGE_MALFORMED"));
+  for (const bytes of [
+    new Uint8Array(3),
+    wrongCount,
+    noKind,
+    notCompressed,
+    chunk.bytes.subarray(0, -1),
+  ]) {
     assert.throws(() => unpackChunk(bytes), hasCode("MESSAGE_MALFORMED"));
   }
 });

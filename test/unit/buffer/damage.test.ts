@@ -2,11 +2,18 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
-import { openBuffer } from "../../../src/buffer/buffer.ts";
 import { packChunks, unpackChunk } from "../../../src/buffer/chunk.ts";
 import { openColdRows, type ColdRows } from "../../../src/buffer/cold-rocksdb.ts";
 import { isGaplessError } from "../../../src/errors.ts";
-import { hasCode, makeMessages, nextLine, runProgram, temporaryDirectory } from "./fixture.ts";
+import {
+  coldIn,
+  hasCode,
+  makeMessages,
+  nextLine,
+  openIn,
+  runProgram,
+  temporaryDirectory,
+} from "./fixture.ts";
 
 const messages = makeMessages(0n, 2000);
 
@@ -14,7 +21,7 @@ const messages = makeMessages(0n, 2000);
 async function makeBuffer(directory: string): Promise<void> {
   // RocksDB turns the log into a table when it opens.
   for (const half of [messages.slice(0, 1000), messages.slice(1000)]) {
-    const rows = await openColdRows(directory);
+    const rows = await openColdRows(coldIn(directory));
     for (let at = 0; at < half.length; at += 100) {
       await rows.commit(packChunks(half.slice(at, at + 100)));
     }
@@ -68,7 +75,7 @@ const damages: Record<string, (directory: string) => void> = {
 
 /** What the worker runs, without the thread around it, which takes most of the time to start. */
 async function openRows(directory: string): Promise<AsyncDisposable & Pick<ColdRows, "read">> {
-  const rows = await openColdRows(directory);
+  const rows = await openColdRows(coldIn(directory));
   return {
     read: (fromId, limit) => rows.read(fromId, limit),
     [Symbol.asyncDispose]: () => rows.close(),
@@ -100,12 +107,12 @@ test("G7: damage crosses the threads with its code, at opening and at reading", 
   await makeBuffer(directory);
   flip(findFile(directory, isTable), 0.01);
   {
-    await using buffer = await openBuffer({ directory, hotBytes: 0 });
-    await assert.rejects(buffer.read(1n, 10), isCorruptIn(directory));
-    assert.equal((await buffer.read(1900n, 10))[0].id, 1900n);
+    await using buffer = await openIn(directory, { capacity: 0 });
+    await assert.rejects(buffer.archive.read(1n, 10), isCorruptIn(directory));
+    assert.equal((await buffer.archive.read(1900n, 10))[0].id, 1900n);
   }
   fs.writeFileSync(findFile(directory, isCurrent), "");
-  await assert.rejects(openBuffer({ directory }), isCorruptIn(directory));
+  await assert.rejects(openIn(directory), isCorruptIn(directory));
 });
 
 test("G7: a flipped table gives STORAGE_CORRUPT or the right messages", async (context) => {
@@ -135,35 +142,35 @@ test("G7: a flipped table gives STORAGE_CORRUPT or the right messages", async (c
 
 test("a buffer whose creation was cut short is created", async (context) => {
   const directory = temporaryDirectory(context);
-  await (await openColdRows(directory)).close();
+  await (await openColdRows(coldIn(directory))).close();
   // As if killed before the mark was there, and then before CURRENT was.
   fs.rmSync(path.join(directory, "mark"));
-  await (await openColdRows(directory)).close();
+  await (await openColdRows(coldIn(directory))).close();
   fs.rmSync(path.join(directory, "mark"));
   for (const name of [isCurrent, isLog]) fs.rmSync(findFile(directory, name));
-  await using buffer = await openBuffer({ directory });
+  await using buffer = await openIn(directory);
   await buffer.append(messages);
 });
 
 test("a directory that is a file, or below one, is CONFIG_INVALID", async (context) => {
   const file = path.join(temporaryDirectory(context), "file");
   fs.writeFileSync(file, "");
-  await assert.rejects(openBuffer({ directory: file }), hasCode("CONFIG_INVALID"));
-  await assert.rejects(openBuffer({ directory: path.join(file, "x") }), hasCode("CONFIG_INVALID"));
+  await assert.rejects(openIn(file), hasCode("CONFIG_INVALID"));
+  await assert.rejects(openIn(path.join(file, "x")), hasCode("CONFIG_INVALID"));
 });
 
 test("a buffer open elsewhere is ALREADY_OPEN, in this process or another", async (context) => {
   const directory = temporaryDirectory(context);
   {
-    await using buffer = await openBuffer({ directory });
-    await assert.rejects(openBuffer({ directory }), hasCode("ALREADY_OPEN"));
+    await using buffer = await openIn(directory);
+    await assert.rejects(openIn(directory), hasCode("ALREADY_OPEN"));
     await buffer.append(messages.slice(0, 20));
   }
   const program = runProgram(context, "appender.ts", directory);
   await nextLine(program);
-  await assert.rejects(openBuffer({ directory }), hasCode("ALREADY_OPEN"));
+  await assert.rejects(openIn(directory), hasCode("ALREADY_OPEN"));
   program.child.kill("SIGKILL");
   await program.exited;
-  await using buffer = await openBuffer({ directory });
+  await using buffer = await openIn(directory);
   assert.ok(buffer.lastId >= 40n);
 });

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { openBuffer } from "../../../src/buffer/buffer.ts";
 import {
   hasCode,
   makeMessage,
   makeMessages,
   nextLine,
+  openIn,
   readAll,
   runProgram,
   temporaryDirectory,
@@ -15,40 +15,41 @@ test("what was appended and trimmed is the same after a restart", async (context
   const directory = temporaryDirectory(context);
   const messages = makeMessages(0n, 3000, 100, 3n);
   {
-    await using buffer = await openBuffer({ directory });
-    assert.equal(await buffer.bounds(), null);
+    await using buffer = await openIn(directory);
+    assert.equal(await buffer.archive.bounds(), null);
     await buffer.append(messages);
-    await buffer.trim(1000n);
+    await buffer.trim(1001n);
   }
-  await using buffer = await openBuffer({ directory });
+  await using buffer = await openIn(directory);
   assert.equal(buffer.lastId, 9000n);
-  assert.deepEqual(await buffer.bounds(), { minId: 1002n, maxId: 9000n });
-  await assert.rejects(buffer.read(1000n, 1), hasCode("DATA_TRIMMED"));
-  assert.deepEqual(await readAll(buffer, 1001n), messages.slice(333));
+  assert.deepEqual(await buffer.archive.bounds(), { minId: 1002n, maxId: 9000n });
+  await assert.rejects(buffer.archive.read(1000n, 1), hasCode("DATA_TRIMMED"));
+  assert.deepEqual(await readAll(buffer.archive, 1001n), messages.slice(333));
   await buffer.append(makeMessages(9000n, 1));
 });
 
 test("a buffer trimmed to its end goes on where it was, restarted too", async (context) => {
   const directory = temporaryDirectory(context);
   {
-    await using buffer = await openBuffer({ directory });
+    await using buffer = await openIn(directory);
     await buffer.append(makeMessages(0n, 10));
-    await buffer.trim(10n);
-    await buffer.trim(3n);
-    assert.deepEqual(await buffer.bounds(), { minId: 11n, maxId: 10n });
+    await buffer.trim(11n);
+    await buffer.trim(4n);
+    assert.deepEqual(await buffer.archive.bounds(), { minId: 11n, maxId: 10n });
   }
-  await using buffer = await openBuffer({ directory });
-  assert.deepEqual(await buffer.bounds(), { minId: 11n, maxId: 10n });
-  await assert.rejects(buffer.read(10n, 1), hasCode("DATA_TRIMMED"));
-  await assert.rejects(buffer.read(11n, 1), hasCode("DATA_NOT_YET_AVAILABLE"));
-  await assert.rejects(buffer.append([makeMessage(1n, 0n)]), hasCode("CHAIN_BROKEN"));
+  await using buffer = await openIn(directory);
+  assert.deepEqual(await buffer.archive.bounds(), { minId: 11n, maxId: 10n });
+  await assert.rejects(buffer.archive.read(10n, 1), hasCode("DATA_TRIMMED"));
+  await assert.rejects(buffer.archive.read(11n, 1), hasCode("DATA_NOT_YET_AVAILABLE"));
+  assert.equal((await buffer.append([makeMessage(1n, 0n)])).duplicates, 1);
+  await assert.rejects(buffer.append([makeMessage(11n, 9n)]), hasCode("CHAIN_BROKEN"));
   await buffer.append(makeMessages(10n, 5));
-  assert.deepEqual(await readAll(buffer, 11n), makeMessages(10n, 5));
+  assert.deepEqual(await readAll(buffer.archive, 11n), makeMessages(10n, 5));
 });
 
 test("appends that overlap become durable in their order, and share commits", async (context) => {
   const directory = temporaryDirectory(context);
-  await using buffer = await openBuffer({ directory });
+  await using buffer = await openIn(directory);
   const settled: number[] = [];
   const appends = Array.from({ length: 200 }, async (_, index) => {
     await buffer.append([makeMessage(BigInt(index + 1), BigInt(index))]);
@@ -62,17 +63,17 @@ test("appends that overlap become durable in their order, and share commits", as
 
 test("bytes may be reused as soon as append has been called", async (context) => {
   const directory = temporaryDirectory(context);
-  await using buffer = await openBuffer({ directory });
+  await using buffer = await openIn(directory);
   const message = makeMessage(1n, 0n);
   const appended = buffer.append([message]);
   message.bytes.fill(0);
   await appended;
-  assert.deepEqual((await buffer.read(1n, 1))[0], makeMessage(1n, 0n));
+  assert.deepEqual((await buffer.archive.read(1n, 1))[0], makeMessage(1n, 0n));
 });
 
 test("G7: an append that is refused leaves nothing behind", async (context) => {
   const directory = temporaryDirectory(context);
-  await using buffer = await openBuffer({ directory });
+  await using buffer = await openIn(directory);
   await buffer.append(makeMessages(0n, 2));
   const good = makeMessage(3n, 2n);
   const tooLarge = makeMessage(4n, 3n, 16 * 1024 * 1024);
@@ -87,7 +88,7 @@ test("G7: an append that is refused leaves nothing behind", async (context) => {
   assert.equal(buffer.lastId, 2n);
   const last = { ...makeMessage(2n ** 64n - 1n, 3n, 200_000), timestampNs: 2n ** 64n - 1n };
   await buffer.append([good, last]);
-  assert.equal((await readAll(buffer)).length, 4);
+  assert.equal((await readAll(buffer.archive)).length, 4);
 });
 
 test("G3: a buffer killed between durable and acknowledged keeps the commit", async (context) => {
@@ -96,11 +97,11 @@ test("G3: a buffer killed between durable and acknowledged keeps the commit", as
   for (const commits of [1, 2]) {
     const program = runProgram(context, "appender.ts", directory, String(commits));
     assert.equal((await program.exited).signal, "SIGKILL");
-    await using buffer = await openBuffer({ directory });
+    await using buffer = await openIn(directory);
     // The first append is a commit of its own, the one that waits meanwhile is the next.
     expectedId += 10n * BigInt(commits);
     assert.equal(buffer.lastId, expectedId);
-    assert.deepEqual(await readAll(buffer), makeMessages(0n, Number(expectedId), 400));
+    assert.deepEqual(await readAll(buffer.archive), makeMessages(0n, Number(expectedId), 400));
   }
 });
 
@@ -116,8 +117,8 @@ test("G3: a buffer killed at any moment has all that it acknowledged", async (co
       acknowledgedId = BigInt(line);
     }
     assert.equal((await program.exited).signal, "SIGKILL");
-    await using buffer = await openBuffer({ directory });
+    await using buffer = await openIn(directory);
     assert.ok(buffer.lastId >= acknowledgedId, `lastId=${buffer.lastId}`);
-    assert.deepEqual(await readAll(buffer), makeMessages(0n, Number(buffer.lastId), 400));
+    assert.deepEqual(await readAll(buffer.archive), makeMessages(0n, Number(buffer.lastId), 400));
   }
 });

@@ -6,6 +6,13 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import type { TestContext } from "node:test";
+import {
+  openMsgBuffer,
+  type MsgBuffer,
+  type RingBufferOptions,
+  type StorageOptions,
+} from "../../../src/buffer/buffer.ts";
+import type { ColdOptions } from "../../../src/buffer/cold-protocol.ts";
 import { GaplessError, type ErrorCode } from "../../../src/errors.ts";
 import type { Archive } from "../../../src/flow/endpoints.ts";
 import type { Message } from "../../../src/message.ts";
@@ -15,6 +22,23 @@ export function temporaryDirectory(context: TestContext): string {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-buffer-"));
   context.after(() => fs.rmSync(directory, { recursive: true, force: true }));
   return directory;
+}
+
+/** A buffer of messages whose files are in this folder. */
+export function openIn(
+  directory: string,
+  ringBuffer: RingBufferOptions = {},
+  options: Partial<StorageOptions> = {},
+): Promise<MsgBuffer> {
+  const place = { dbPath: path.dirname(directory), cfName: path.basename(directory) };
+  const storage = { ...place, ...options };
+  return openMsgBuffer({ component: "test", ringBuffer, storage });
+}
+
+/** The cold tier in this folder. */
+export function coldIn(directory: string): ColdOptions {
+  const writeBufferBytes = 64 * 1024 * 1024;
+  return { directory, isCompressed: false, isSynced: true, writeBufferBytes };
 }
 
 /** The message behind `prevId`, recognizable by its id. */

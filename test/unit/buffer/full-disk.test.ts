@@ -4,9 +4,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import test from "node:test";
-import { openBuffer } from "../../../src/buffer/buffer.ts";
 import { isGaplessError } from "../../../src/errors.ts";
-import { makeMessages, readAll } from "./fixture.ts";
+import { makeMessages, openIn, readAll } from "./fixture.ts";
 
 const mountPoint = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-buffer-full-"));
 
@@ -37,13 +36,16 @@ function isFull(error: unknown): boolean {
   );
 }
 
+/** What the messages are filled with would hardly fill a disk. */
+const plain = { useCompression: false };
+
 test(
   "G3: a full disk rejects appends until reopened, and loses nothing acknowledged",
   { skip },
   async () => {
     let acknowledgedId = 0n;
     {
-      await using buffer = await openBuffer({ directory, hotBytes: 0 });
+      await using buffer = await openIn(directory, { capacity: 0 }, plain);
       const appendUntilFull = async (): Promise<void> => {
         for (;;) {
           await buffer.append(makeMessages(buffer.lastId, 100));
@@ -55,17 +57,17 @@ test(
 
       // Appends that wait behind the failed one, those that come later, and trims.
       await assert.rejects(buffer.append(makeMessages(buffer.lastId, 1)), isFull);
-      await assert.rejects(buffer.trim(10n), isFull);
-      const read = await readAll(buffer);
+      await assert.rejects(buffer.trim(11n), isFull);
+      const read = await readAll(buffer.archive);
       assert.deepEqual(read, makeMessages(0n, Number(acknowledgedId)));
     }
     // RocksDB needs room to open: it writes its log into a table.
-    await assert.rejects(openBuffer({ directory }), isFull);
+    await assert.rejects(openIn(directory), isFull);
 
     assert.ok(mount("remount,size=64m"));
-    await using buffer = await openBuffer({ directory });
+    await using buffer = await openIn(directory);
     assert.ok(buffer.lastId >= acknowledgedId);
-    assert.deepEqual(await readAll(buffer), makeMessages(0n, Number(buffer.lastId)));
+    assert.deepEqual(await readAll(buffer.archive), makeMessages(0n, Number(buffer.lastId)));
     await buffer.append(makeMessages(buffer.lastId, 100));
   },
 );
@@ -76,7 +78,7 @@ test(
   async () => {
     assert.ok(mount("remount,size=64m"));
     const crowded = path.join(mountPoint, "crowded");
-    await using buffer = await openBuffer({ directory: crowded });
+    await using buffer = await openIn(crowded, {}, plain);
     const used = fs.statfsSync(mountPoint);
     assert.ok(mount(`remount,size=${(used.blocks - used.bfree) * used.bsize + 200_000}`));
     const outcomes = await Promise.allSettled(

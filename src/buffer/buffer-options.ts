@@ -1,0 +1,110 @@
+/** The options of a buffer, checked. */
+import path from "node:path";
+import type { Link } from "../chain.ts";
+import { GaplessError } from "../errors.ts";
+import type { Message } from "../message.ts";
+import { bytesCodec, type Codec } from "./codec.ts";
+import type { ColdOptions } from "./cold-protocol.ts";
+import type { HotLimits } from "./hot-ring.ts";
+
+export interface MsgBufferOptions<Event extends Link = Message> {
+  /** Whose messages they are, in errors, metrics, and to peers: letters, digits, `_`, `.`, `-`. */
+  readonly component: string;
+  readonly ringBuffer?: RingBufferOptions;
+  readonly storage: StorageOptions;
+  /** How events become bytes. Without one, they are messages. */
+  readonly codec?: Codec<Event>;
+}
+
+export interface RingBufferOptions {
+  /** Messages in memory. Default 10,000. 0 reads everything from RocksDB. */
+  readonly capacity?: number;
+  /** Encoded bytes of those, whatever the capacity. Default 64 MiB. */
+  readonly bytesMax?: number;
+  /**
+   * Whether a message that does not fit pushes the oldest out of memory (it stays in RocksDB).
+   * Otherwise an append of more than the capacity has room for, with all that is not trimmed yet,
+   * is refused with BUFFER_FULL. Default true.
+   */
+  readonly overwriteOnFull?: boolean;
+}
+
+export interface StorageOptions {
+  /** Created where it is missing. */
+  readonly dbPath: string;
+  /**
+   * The family of messages under `dbPath`, a folder of its own, so that several buffers can share
+   * a path: one process at a time has a family open. Default "messages".
+   */
+  readonly cfName?: string;
+  /** Whether messages are stored compressed (zstd). Default true. */
+  readonly useCompression?: boolean;
+  /** Bytes that RocksDB takes into memory before it writes a table. Default 64 MiB. */
+  readonly writeBufferSize?: number;
+  /**
+   * Whether an append that has resolved survives power loss, or only the death of the process.
+   * Default true.
+   */
+  readonly sync?: boolean;
+}
+
+export interface ResolvedBufferOptions<Event extends Link> {
+  readonly component: string;
+  readonly codec: Codec<Event>;
+  readonly hot: HotLimits;
+  /** Messages that may be kept at all. */
+  readonly totalMax: number;
+  readonly cold: ColdOptions;
+}
+
+const mebibyte = 1024 * 1024;
+const nameExpected = "letters, digits, _, . and -, not beginning with a dot";
+
+/** @throws GaplessError CONFIG_INVALID */
+export function resolveBufferOptions<Event extends Link>(
+  options: MsgBufferOptions<Event>,
+): ResolvedBufferOptions<Event> {
+  const { component, ringBuffer = {}, storage } = options;
+  const codec = options.codec ?? (bytesCodec as Codec<Link> as Codec<Event>);
+  const { capacity = 10_000, bytesMax = 64 * mebibyte, overwriteOnFull = true } = ringBuffer;
+  const { dbPath, cfName = "messages", useCompression = true, sync = true } = storage;
+  const { writeBufferSize = 64 * mebibyte } = storage;
+  const check = (isRight: boolean, what: string, value: unknown, expected: string): void => {
+    if (isRight) return;
+    throw new GaplessError(
+      "CONFIG_INVALID",
+      `The buffer of component=${component}: ${what}=${String(value)}, expected ${expected}.`,
+    );
+  };
+  const checkName = (what: string, value: unknown): void => {
+    check(typeof value === "string" && /^[\w-][\w.-]*$/.test(value), what, value, nameExpected);
+  };
+  const checkFlag = (what: string, value: unknown): void => {
+    check(typeof value === "boolean", what, value, "true or false");
+  };
+  const checkCount = (what: string, value: number, least: number): void => {
+    const isRight = Number.isSafeInteger(value) && value >= least;
+    check(isRight, what, value, `a whole number, at least ${least}`);
+  };
+  checkName("component", component);
+  check(typeof dbPath === "string" && dbPath !== "", "storage.dbPath", dbPath, "a directory");
+  checkName("storage.cfName", cfName);
+  checkCount("ringBuffer.capacity", capacity, 0);
+  checkCount("ringBuffer.bytesMax", bytesMax, 0);
+  checkCount("storage.writeBufferSize", writeBufferSize, mebibyte);
+  checkFlag("ringBuffer.overwriteOnFull", overwriteOnFull);
+  checkFlag("storage.useCompression", useCompression);
+  checkFlag("storage.sync", sync);
+  return {
+    component,
+    codec,
+    hot: { capacity, bytesMax },
+    totalMax: overwriteOnFull ? Infinity : capacity,
+    cold: {
+      directory: path.resolve(dbPath, cfName),
+      isCompressed: useCompression,
+      isSynced: sync,
+      writeBufferBytes: writeBufferSize,
+    },
+  };
+}
