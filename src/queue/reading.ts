@@ -348,7 +348,11 @@ export class Reading {
   /** What is in the place of the next record. */
   private look(): Found {
     const { segment, words, offset, limit } = this;
-    if (offset >= limit) return limit < segment.capacity ? "nothing" : "end";
+    if (offset >= limit) {
+      // Where nothing more is believed, the next segment tells whether nothing more was there.
+      const isEnd = limit === segment.capacity || goesOnWith(this.queue, this.spot);
+      return isEnd ? "end" : "nothing";
+    }
     // SYNC record-complete: as in `run`.
     const length = Atomics.load(words, offset >>> 2);
     if (length === endMark) return "end";
