@@ -187,6 +187,8 @@ export class Reading {
 
   /** Whether a length or an end is there: quicker than `isEmpty`, for one that never sleeps. */
   get mayHaveMore(): boolean {
+    // Until a writer has come, the limit is that of what a power loss has left.
+    if (!this.isSettled) this.trust();
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;
     const length = offset < limit ? Atomics.load(this.words, offset >>> 2) : endMark;
