@@ -6,7 +6,7 @@
  *   2. the segment behind a few of them is made durable, as far as the publisher has not: a power
  *      loss that took it as well would leave nothing to tell the next sequence by
  *   3. those few are moved into removed/, oldest first, so that never one is missing between two
- *      others, and the move is made durable
+ *      others, and each move is made durable before the next
  *   4. the readers are looked at again: where one has come meanwhile, or gone back, that needs any
  *      of them, they are moved back
  *   5. they are deleted. What a crash leaves in removed/, the next one deletes
@@ -148,8 +148,10 @@ class Cleaner {
     for (const number of numbers) {
       const name = segmentFileName(number);
       fs.renameSync(path.join(this.directory, name), path.join(this.removed, name));
+      // Before the next one: names come to the disk in any order.
+      syncDirectory(this.directory);
     }
-    this.sync();
+    syncDirectory(this.removed);
     reachedStep("queue.moved-aside");
   }
 
@@ -165,8 +167,9 @@ class Cleaner {
       // A publisher that has not found it meanwhile takes all that was in it for durable.
       syncFile(path.join(this.removed, name));
       fs.renameSync(path.join(this.removed, name), path.join(this.directory, name));
+      syncDirectory(this.directory);
     }
-    if (back.length > 0) this.sync();
+    if (back.length > 0) syncDirectory(this.removed);
     return back;
   }
 
@@ -200,11 +203,6 @@ class Cleaner {
       .readdirSync(this.removed)
       .filter((name) => parseSegmentFileName(name) !== undefined)
       .sort();
-  }
-
-  private sync(): void {
-    syncDirectory(this.directory);
-    syncDirectory(this.removed);
   }
 
   /** undefined where another one has it. */

@@ -539,3 +539,45 @@ for (const isSealed of [true, false]) {
     await publisher.close();
   });
 }
+
+test("a power loss while segments are moved aside leaves no hole between those that are left", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
+  const random = seededRandom(seed);
+  const root = makeFastDirectory(t);
+  const directory = path.join(root, "queue");
+  fs.mkdirSync(directory);
+  using recording = await Recording.start(directory);
+  recording.settle();
+  const publisher = open(directory);
+  await using subscriber = openSubscriber(directory, "ledger");
+  append(publisher, 9 * perSegment);
+  read(subscriber, publisher.lastSequence);
+  recording.look();
+  const left: ReadonlyMap<string, Buffer>[] = [];
+  const { fsyncSync } = fs;
+  fs.fsyncSync = (fd) => {
+    for (let state = 0; state < 5; state++)
+      left.push(recording.lose((count) => random.below(count)));
+    fsyncSync(fd);
+  };
+  cleanupSegments(directory, { segments: 2 });
+  fs.fsyncSync = fsyncSync;
+  await publisher.close();
+  for (const [index, files] of left.entries()) {
+    const after = path.join(root, `${index}`);
+    fs.mkdirSync(after);
+    for (const [name, content] of files) {
+      if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
+      if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
+    }
+    await open(after).close();
+    const numbers = listSegments(after);
+    const [oldest = 0] = numbers;
+    const where = `SEED=${seed} index=${index}`;
+    assert.deepEqual(
+      numbers,
+      numbers.map((_, at) => oldest + at),
+      where,
+    );
+  }
+});

@@ -378,3 +378,47 @@ test("G4: a writer that was fenced while it flushed takes no mark of its success
   assert.equal(recovered.lastSequence, 5);
   for (const publisher of [recovered, next, old]) await publisher.close();
 });
+
+test("a recovery that is killed, or loses its power, while it removes segments behind the end is done again", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
+  const random = seededRandom(seed);
+  const root = makeFastDirectory(t);
+  const first = open(path.join(root, "first"), "fast");
+  while (first.lastSequence < 300) first.append(1, payloadOf(1, 60));
+  const files = filesOf(first.directory);
+  await first.close();
+  // Never flushed: of the third one, the middle is lost.
+  assert.ok(files.size > 6);
+  files.get(segmentFileName(3))?.fill(0, 2048, 2560);
+  const directory = path.join(root, "after");
+  materialize(files, directory);
+  using recording = await Recording.start(directory);
+  recording.settle();
+  const left: ReadonlyMap<string, Buffer>[] = [];
+  const { rmSync, fsyncSync } = fs;
+  const look = (): void => {
+    left.push(filesOf(directory));
+    for (let state = 0; state < 5; state++)
+      left.push(recording.lose((count) => random.below(count)));
+  };
+  fs.rmSync = (...args) => {
+    look();
+    rmSync(...args);
+  };
+  fs.fsyncSync = (fd) => {
+    look();
+    fsyncSync(fd);
+  };
+  const second = open(directory, "fast");
+  Object.assign(fs, { rmSync, fsyncSync });
+  const { lastSequence } = second;
+  await second.close();
+  for (const [index, found] of left.entries()) {
+    const where = `SEED=${seed} index=${index}`;
+    const again = path.join(root, `${index}`);
+    materialize(new Map([...found].filter(([name]) => /\.(segment|control)$/.test(name))), again);
+    const third = open(again, "fast");
+    assert.equal(third.lastSequence, lastSequence, where);
+    await third.close();
+  }
+});
