@@ -3,12 +3,12 @@
  * a time; the publisher is not asked.
  *
  *   1. who is not waited for is recorded, in the loss ledger and then in the reader's own file
- *   2. a few segments are moved into removed/, oldest first, so that never one is missing between
- *      two others, and the move is made durable
- *   3. the readers are looked at again: where one has come meanwhile, or gone back, that needs any
- *      of them, they are moved back
- *   4. the oldest segment that is left is made durable, as far as the publisher has not: a power
+ *   2. the segment behind a few of them is made durable, as far as the publisher has not: a power
  *      loss that took it as well would leave nothing to tell the next sequence by
+ *   3. those few are moved into removed/, oldest first, so that never one is missing between two
+ *      others, and each move is made durable before the next
+ *   4. the readers are looked at again: where one has come meanwhile, or gone back, that needs any
+ *      of them, they are moved back
  *   5. they are deleted. What a crash leaves in removed/, the next one deletes
  *
  * A reader that has a segment open keeps its memory, and reads it to the end.
@@ -33,7 +33,7 @@ import {
   type SegmentFacts,
 } from "./retention.ts";
 import { readFacts, readReaders } from "./retention-facts.ts";
-import { durableEnd, markDurable, openSegment, readEnding, type Segment } from "./segment.ts";
+import { durableEnd, openSegment, readEnding, type Segment } from "./segment.ts";
 import type { QueueFiles } from "./spot.ts";
 
 export const removedFolder = "removed";
@@ -116,9 +116,10 @@ class Cleaner {
       const { numbers, segments, passedOver } = this.choose();
       if (numbers.length === 0) return;
       passedOver.forEach((passed) => this.record(passed));
+      const last = segments.at(-1);
+      if (last !== undefined) this.makeDurable(last.number + 1);
       this.moveAside(numbers);
       const back = this.moveBack(segments);
-      if (back.length === 0) this.makeDurable(Math.max(...numbers) + 1);
       this.deleteMoved();
       this.deleted.push(...segments.filter((segment) => !back.includes(segment)));
       if (back.length > 0) return;
@@ -147,8 +148,10 @@ class Cleaner {
     for (const number of numbers) {
       const name = segmentFileName(number);
       fs.renameSync(path.join(this.directory, name), path.join(this.removed, name));
+      // Before the next one: names come to the disk in any order.
+      syncDirectory(this.directory);
     }
-    this.sync();
+    syncDirectory(this.removed);
     reachedStep("queue.moved-aside");
   }
 
@@ -164,24 +167,25 @@ class Cleaner {
       // A publisher that has not found it meanwhile takes all that was in it for durable.
       syncFile(path.join(this.removed, name));
       fs.renameSync(path.join(this.removed, name), path.join(this.directory, name));
+      syncDirectory(this.directory);
     }
-    if (back.length > 0) this.sync();
+    if (back.length > 0) syncDirectory(this.removed);
     return back;
   }
 
-  /** Nothing before the segment is there any more, so its mark says nothing of what was. */
+  /**
+   * Without a mark of that: segments before it are still there, and a mark would say that they are
+   * durable as well.
+   */
   private makeDurable(number: number): void {
-    const { directory } = this;
     let segment: Segment | undefined;
     try {
-      segment = openSegment(directory, number, this.queue.control.identity, "write");
-      const end = readEnding(segment)?.end ?? 0;
-      if (durableEnd(segment) >= end) return;
-      syncFile(segment.filePath);
-      markDurable(segment, end);
-      syncFile(segment.filePath);
+      segment = openSegment(this.directory, number, this.queue.control.identity, "read");
+      // A publisher that was killed before it could seal it may have left it so.
+      const end = readEnding(segment)?.end ?? segment.capacity;
+      if (durableEnd(segment) < end) syncFile(segment.filePath);
     } catch (error) {
-      // It is the last that has begun, or the operator's to mend.
+      // It is the operator's to mend.
       if (!isGaplessError(error, "STORAGE_CORRUPT", "DATA_TRIMMED")) throw error;
     } finally {
       segment?.mapping.unmap();
@@ -199,11 +203,6 @@ class Cleaner {
       .readdirSync(this.removed)
       .filter((name) => parseSegmentFileName(name) !== undefined)
       .sort();
-  }
-
-  private sync(): void {
-    syncDirectory(this.directory);
-    syncDirectory(this.removed);
   }
 
   /** undefined where another one has it. */

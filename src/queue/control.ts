@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { GaplessError, storageFailed } from "../errors.ts";
-import { beatAt, renewClock, silenceAt } from "../memory/heartbeat.ts";
+import { beatNow, silenceAt } from "../memory/heartbeat.ts";
 import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
 import { identifySelf, isAlive, type ProcessIdentity } from "../memory/process-identity.ts";
 import type { Bed, SleepMemory } from "../memory/sleep.ts";
@@ -194,16 +194,16 @@ export function enterWriter(control: Control, epoch: number, isFencing: boolean)
   const { pid, startTicks, bootId } = identifySelf();
   Atomics.store(words, controlOffset.open / 4, isFencing ? writerState.fencing : 0);
   // Of the writer before it, that would be a silence of this one.
-  renewClock();
-  beatAt(words, controlOffset.heartbeat / 4);
+  beatNow(words, controlOffset.heartbeat / 4);
   words[controlOffset.pid / 4] = pid;
   doubles[controlOffset.startTicks / 8] = startTicks;
   Buffer.from(mapping.buffer, controlOffset.boot, bootIdBytes).write(bootId, "hex");
   Atomics.store(words, controlOffset.epoch / 4, epoch);
 }
 
-/** From now on it writes. */
+/** From now on it writes. What it has taken to come so far is no silence. */
 export function openWriter({ words }: Control): void {
+  beatNow(words, controlOffset.heartbeat / 4);
   Atomics.store(words, controlOffset.open / 4, writerState.open);
 }
 

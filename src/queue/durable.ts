@@ -19,7 +19,7 @@ import {
   segmentOffset,
 } from "./layout.ts";
 import type { Durability } from "./options.ts";
-import { markDurable, type Segment } from "./segment.ts";
+import { raiseDurable, type Segment } from "./segment.ts";
 import { segmentDamaged } from "./storage-errors.ts";
 
 /** What became of a record. */
@@ -162,8 +162,9 @@ export class Durable {
         await this.syncSegment(one, undefined);
         this.retired.shift();
       }
-      const isLast = retired.at(-1)?.number === segment?.number;
-      if (segment !== undefined && !isLast) {
+      // It has ended since.
+      const isRetired = retired.some(({ number }) => number === segment?.number);
+      if (segment !== undefined && !isRetired) {
         const { number, checksum } = segment;
         await this.syncSegment({ number, end, isUnchecked: checksum === "none" }, segment);
       }
@@ -212,8 +213,8 @@ export class Durable {
     }
     await file.datasync();
     reachedStep("queue.synced");
-    if (segment?.mapping.isMapped === true) markDurable(segment, end);
-    else await writeMark(file, end);
+    if (segment?.mapping.isMapped === true) raiseDurable(segment, end);
+    else await raiseMark(file, end);
     // Without sums, nothing but the mark tells after a power loss what is whole.
     if (isUnchecked) await file.datasync();
   }
@@ -233,8 +234,11 @@ export class Durable {
   }
 }
 
-async function writeMark(file: fs.FileHandle, end: number): Promise<void> {
+/** As `raiseDurable`. */
+async function raiseMark(file: fs.FileHandle, end: number): Promise<void> {
   const mark = Buffer.alloc(4);
+  await file.read(mark, 0, mark.length, segmentOffset.durable);
+  if (mark.readUInt32LE() >= end) return;
   mark.writeUInt32LE(end);
   await file.write(mark, 0, mark.length, segmentOffset.durable);
 }

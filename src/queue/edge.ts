@@ -29,6 +29,8 @@ export function spotInNext(
   isSettled: boolean,
 ): Spot | "nothing" | GaplessError {
   const number = here.segment.number + 1;
+  // Before the look at the segment: what the writer notes since, it may have begun since.
+  const isDue = isSettled && (readPosition(queue.control)?.segment ?? 0) >= number;
   let next: Begun | undefined;
   try {
     next = replacementOf(queue, here) ?? openBegun(queue, number);
@@ -36,7 +38,7 @@ export function spotInNext(
     if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
     return isSettled ? error : "nothing";
   }
-  if (next === undefined) return whyNot(queue, here, isSettled);
+  if (next === undefined) return whyNot(queue, here, isDue);
   const { firstSequence } = next.beginning;
   if (firstSequence === here.sequence) return startOf(next);
   if (firstSequence < here.sequence) {
@@ -74,16 +76,14 @@ function replacementOf(queue: QueueFiles, here: Spot): Begun | undefined {
   return undefined;
 }
 
-/** Why a segment cannot be entered that is not there, or only reserved. */
+/** Why a segment cannot be entered that was not there, or only reserved. */
 function whyNot(
   queue: QueueFiles,
   { segment, sequence }: Spot,
-  isSettled: boolean,
+  isDue: boolean,
 ): "nothing" | GaplessError {
-  const { directory, control } = queue;
+  const { directory } = queue;
   const number = segment.number + 1;
-  const begun = readPosition(control)?.segment ?? 0;
-  const isDue = isSettled && begun >= number;
   // One that was made ahead of time, and too late, is not the one that was there.
   if (hasSegment(queue, number) && !(isDue && isUnused(queue, number))) {
     if (!isDue) return "nothing";
@@ -96,6 +96,8 @@ function whyNot(
   }
   const oldest = listSegments(directory).find((one) => one > number);
   if (oldest === undefined && !isDue) return "nothing";
+  // It came since, and those that were listed behind it.
+  if (!isDue && hasSegment(queue, number)) return "nothing";
   return new GaplessError(
     "DATA_TRIMMED",
     `sequence=${sequence} of the queue in ${directory} is not there any more: its segment ` +

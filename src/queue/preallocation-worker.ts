@@ -6,7 +6,7 @@
  * a time between requests, so that no publisher waits for the pages of another.
  */
 import { isGaplessError } from "../errors.ts";
-import { unmapMemory, type MappedMemory } from "../memory/mapping.ts";
+import { syncDirectory, unmapMemory, type MappedMemory } from "../memory/mapping.ts";
 import { prefault } from "../memory/wishes.ts";
 import { pageBytes } from "./layout.ts";
 import type { PreallocationReply, PreallocationRequest, SegmentWish } from "./preallocation.ts";
@@ -44,7 +44,8 @@ function make(wish: SegmentWish): PreallocationReply {
 function obtain({ directory, number, plan }: SegmentWish): MappedMemory | undefined {
   let segment: Segment;
   try {
-    reserveSegment(directory, number, plan);
+    // One that is there: whoever has made it may not have come to make its name durable.
+    if (!reserveSegment(directory, number, plan)) syncDirectory(directory);
     segment = openSegment(directory, number, plan.identity, "write");
   } catch (error) {
     // A full disk, a directory that is gone, or a file there that is damaged.

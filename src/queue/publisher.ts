@@ -373,7 +373,13 @@ export class Publisher {
 
   /** A writer that has nothing to write is well. */
   beatIfIdle(): void {
-    if (this.isWriter()) beatAt(this.words, inControl.heartbeat);
+    if (!this.isWriter()) return;
+    if (this.segment !== nothing) {
+      // One that was fenced can have stored its own when it woke up, and no append may come.
+      const { number: segment, end, sequence } = this;
+      notePosition(this.control, { segment, end, sequence });
+    }
+    beatAt(this.words, inControl.heartbeat);
   }
 
   private async shutDown(): Promise<void> {

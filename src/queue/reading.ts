@@ -187,6 +187,8 @@ export class Reading {
 
   /** Whether a length or an end is there: quicker than `isEmpty`, for one that never sleeps. */
   get mayHaveMore(): boolean {
+    // Until a writer has come, the limit is that of what a power loss has left.
+    if (!this.isSettled) this.trust();
     const { offset, limit } = this;
     if (this.isDurableOnly && this.mostOf(1) < 1) return false;
     const length = offset < limit ? Atomics.load(this.words, offset >>> 2) : endMark;
@@ -348,7 +350,11 @@ export class Reading {
   /** What is in the place of the next record. */
   private look(): Found {
     const { segment, words, offset, limit } = this;
-    if (offset >= limit) return limit < segment.capacity ? "nothing" : "end";
+    if (offset >= limit) {
+      // Where nothing more is believed, the next segment tells whether nothing more was there.
+      const isEnd = limit === segment.capacity || goesOnWith(this.queue, this.spot);
+      return isEnd ? "end" : "nothing";
+    }
     // SYNC record-complete: as in `run`.
     const length = Atomics.load(words, offset >>> 2);
     if (length === endMark) return "end";

@@ -78,7 +78,7 @@ interface Begun {
  */
 export function recover(directory: string, control: Control): Recovered {
   const { tails, isSameBoot, behind, torn } = findEnd(directory, control);
-  remove(directory, behind);
+  remove(directory, behind, isSameBoot);
   const tail = tails.at(-1);
   if (tail === undefined) return { ...beginningOf, cut: torn };
   for (const one of tails) if (one.hasEnded) seal(one);
@@ -102,7 +102,7 @@ export function fenceOff(directory: string, control: Control): Recovered {
     const tail = last === undefined ? undefined : fence(last);
     // A segment that the writer has mapped already, and would begin next.
     if (behind.every((number) => fenceReserved(directory, control, number))) {
-      remove(directory, behind);
+      remove(directory, behind, isSameBoot);
       if (tail === undefined) return { ...beginningOf, cut: undefined };
       return resultOf(control, tail, isSameBoot, undefined);
     }
@@ -190,8 +190,13 @@ function fenceReserved(directory: string, control: Control, number: number): boo
   return before === 0 || before === endMark;
 }
 
-function remove(directory: string, numbers: readonly number[]): void {
-  for (const number of numbers) removeSegment(directory, number);
+/** The newest first, so that none is missing between two others, whatever ends it. */
+function remove(directory: string, numbers: readonly number[], isSameBoot: boolean): void {
+  for (const number of [...numbers].sort((left, right) => right - left)) {
+    removeSegment(directory, number);
+    // Only then it is for good. Of this boot's, those that are left have not begun.
+    if (!isSameBoot) syncDirectory(directory);
+  }
   if (numbers.length > 0) syncDirectory(directory);
 }
 

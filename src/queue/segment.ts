@@ -270,6 +270,16 @@ export function markDurable({ words }: Segment, end: number): void {
   Atomics.store(words, segmentOffset.durable / 4, end);
 }
 
+/** The same for one that may have been fenced meanwhile: what its successor has marked stays. */
+export function raiseDurable({ words }: Segment, end: number): void {
+  const index = segmentOffset.durable / 4;
+  for (let known = Atomics.load(words, index); known < end;) {
+    const before = Atomics.compareExchange(words, index, known, end);
+    if (before === known) return;
+    known = before;
+  }
+}
+
 /** How many entries of the index there are; more than there is room for would be damage. */
 export function indexedOf({ words, capacity }: Segment): number {
   const count = Atomics.load(words, segmentOffset.indexed / 4);

@@ -50,7 +50,11 @@ export const noSupply: SegmentSupply = {
 export function obtainSegment(directory: string, number: number, plan: SegmentPlan): Segment {
   if (!reserveSegment(directory, number, plan)) {
     const reserved = openReserved(directory, number, plan.identity);
-    if (reserved !== undefined && isAsPlanned(reserved, plan)) return reserved;
+    if (reserved !== undefined && isAsPlanned(reserved, plan)) {
+      // Whoever has given it its name may not have come to make that durable.
+      syncDirectory(directory);
+      return reserved;
+    }
     reserved?.mapping.unmap();
     replace(directory, number, plan);
   }

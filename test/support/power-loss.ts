@@ -95,7 +95,8 @@ export class Recording {
       const end = at + sectorBytes;
       const seen = versions.filter(
         (version, index) =>
-          index === 0 || versions[index - 1]?.compare(version, at, end, at, end) !== 0,
+          index === 0 ||
+          versions[index - 1]?.subarray(at, end).equals(version.subarray(at, end)) !== true,
       );
       seen[choose(seen.length)]?.copy(content, at, at, end);
     }

@@ -12,7 +12,12 @@ import { controlOffset, segmentFileName } from "../../../src/queue/layout.ts";
 import { readLosses, type QueueLoss } from "../../../src/queue/loss-ledger.ts";
 import { openPublisher, type Publisher } from "../../../src/queue/queue.ts";
 import type { RetentionPolicy } from "../../../src/queue/retention.ts";
-import { listSegments, reserveSegment } from "../../../src/queue/segment.ts";
+import {
+  listSegments,
+  openSegment,
+  reserveSegment,
+  unsealSegment,
+} from "../../../src/queue/segment.ts";
 import {
   openSubscriber,
   type QueueMessage,
@@ -489,5 +494,90 @@ test("after a power loss, sequences go on behind what was deleted before it", as
       fs.rmSync(after, { recursive: true });
     }
     await publisher.close();
+  }
+});
+
+for (const isSealed of [true, false]) {
+  const which = isSealed ? "" : ", where the one behind them was never sealed";
+  test(`a power loss while segments are moved aside leaves the sequence that comes next${which}`, async (t) => {
+    const root = makeFastDirectory(t);
+    const directory = path.join(root, "queue");
+    fs.mkdirSync(directory);
+    using recording = await Recording.start(directory);
+    recording.settle();
+    const publisher = open(directory);
+    await using subscriber = openSubscriber(directory, "ledger");
+    append(publisher, 8 * perSegment);
+    read(subscriber, publisher.lastSequence);
+    const control = openControl(directory, "read");
+    t.after(() => control.mapping.unmap());
+    const behind = openSegment(directory, 7, control.identity, "write");
+    if (!isSealed) unsealSegment(behind);
+    behind.mapping.unmap();
+    const left = new Map<Step, ReadonlyMap<string, Buffer>>();
+    const look = (step: unknown): void => {
+      left.set(
+        step as Step,
+        recording.lose(() => 0),
+      );
+    };
+    subscribe(stepChannelName, look);
+    const { throughSequence } = cleanupSegments(directory, { segments: 2 });
+    unsubscribe(stepChannelName, look);
+    assert.equal(throughSequence, 6 * perSegment);
+    for (const step of ["queue.moved-aside", "queue.removed"] as const) {
+      const after = path.join(root, step);
+      fs.mkdirSync(after);
+      for (const [name, content] of left.get(step) ?? []) {
+        if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
+        if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
+      }
+      const recovered = open(after);
+      assert.ok(recovered.lastSequence >= throughSequence, `${step}: ${recovered.lastSequence}`);
+      await recovered.close();
+    }
+    await publisher.close();
+  });
+}
+
+test("a power loss while segments are moved aside leaves no hole between those that are left", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
+  const random = seededRandom(seed);
+  const root = makeFastDirectory(t);
+  const directory = path.join(root, "queue");
+  fs.mkdirSync(directory);
+  using recording = await Recording.start(directory);
+  recording.settle();
+  const publisher = open(directory);
+  await using subscriber = openSubscriber(directory, "ledger");
+  append(publisher, 9 * perSegment);
+  read(subscriber, publisher.lastSequence);
+  recording.look();
+  const left: ReadonlyMap<string, Buffer>[] = [];
+  const { fsyncSync } = fs;
+  fs.fsyncSync = (fd) => {
+    for (let state = 0; state < 5; state++)
+      left.push(recording.lose((count) => random.below(count)));
+    fsyncSync(fd);
+  };
+  cleanupSegments(directory, { segments: 2 });
+  fs.fsyncSync = fsyncSync;
+  await publisher.close();
+  for (const [index, files] of left.entries()) {
+    const after = path.join(root, `${index}`);
+    fs.mkdirSync(after);
+    for (const [name, content] of files) {
+      if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
+      if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
+    }
+    await open(after).close();
+    const numbers = listSegments(after);
+    const [oldest = 0] = numbers;
+    const where = `SEED=${seed} index=${index}`;
+    assert.deepEqual(
+      numbers,
+      numbers.map((_, at) => oldest + at),
+      where,
+    );
   }
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { openPublisher, openSubscriber } from "gapless/queue";
+import { openPublisher, openSubscriber, type Publisher } from "gapless/queue";
 import { isGaplessError } from "../../../src/errors.ts";
 import { openControl, readPosition } from "../../../src/queue/control.ts";
 import {
@@ -12,6 +12,7 @@ import {
   readBeginning,
   reserveSegment,
 } from "../../../src/queue/segment.ts";
+import { until } from "../../support/queue-children.ts";
 import { startAppender } from "../../support/queue-processes.ts";
 import { makeDirectory, payloadOf } from "../../support/queue-records.ts";
 
@@ -77,4 +78,37 @@ test("a writer that was replaced while it makes a segment anew puts its successo
     [],
   );
   await old.close();
+});
+
+test("a writer that wakes up before it notes where it is holds up nobody, though its successor has nothing to write", async (t) => {
+  const directory = makeDirectory(t);
+  const plan = { segmentBytes: 4096, preallocate: false };
+  const old = openPublisher(directory, plan);
+  const append = (publisher: Publisher, through: number): void => {
+    while (publisher.lastSequence < through) {
+      publisher.append(publisher.epoch, payloadOf(publisher.lastSequence + 1));
+    }
+  };
+  append(old, 10);
+  const { compareExchange } = Atomics;
+  t.after(() => Object.assign(Atomics, { compareExchange }));
+  const successors: Publisher[] = [];
+  // Its record is complete, and it sleeps.
+  Atomics.compareExchange = ((...args: Parameters<typeof compareExchange>) => {
+    Object.assign(Atomics, { compareExchange });
+    const before = compareExchange(...args);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
+    const next = openPublisher(directory, { ...plan, takeOverAfterMs: 1000 });
+    append(next, 200);
+    successors.push(next);
+    return before;
+  }) as typeof compareExchange;
+  append(old, 11);
+  assert.equal(successors[0]?.lastSequence, 200);
+  await using subscriber = openSubscriber(directory, "reader");
+  await until("all of it is there for who only polls", () => {
+    subscriber.poll(() => undefined, 256);
+    return subscriber.position === 201;
+  });
+  for (const publisher of [old, ...successors]) await publisher.close();
 });

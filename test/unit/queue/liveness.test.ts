@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { isGaplessError } from "../../../src/errors.ts";
+import { silenceAt } from "../../../src/memory/heartbeat.ts";
 import { acquireLock } from "../../../src/memory/lock-file.ts";
 import {
   createControl,
@@ -12,10 +14,11 @@ import {
   writerLockName,
   type Control,
 } from "../../../src/queue/control.ts";
-import { controlOffset, segmentFileName } from "../../../src/queue/layout.ts";
+import { controlOffset, segmentFileName, writerState } from "../../../src/queue/layout.ts";
 import { detectDisconnect, writerStatus } from "../../../src/queue/liveness.ts";
 import { openPublisher } from "../../../src/queue/queue.ts";
 import { openSubscriber } from "../../../src/queue/subscriber.ts";
+import { stepChannelName } from "../../../src/steps.ts";
 import { startChild, until, type Child } from "../../support/queue-children.ts";
 import { makeFastDirectory } from "../../support/queue-records.ts";
 
@@ -206,4 +209,29 @@ test("a writer in a loop that never turns is alive as long as it writes", async 
     const { silentMs } = writerStatus(control, directory, ttlMs);
     assert.ok(silentMs < 100, `silentMs=${silentMs}`);
   }
+});
+
+test("what a writer takes to open the queue is no silence of it", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "queue");
+  await openPublisher(directory, options).close();
+  const control = openControl(directory, "read");
+  t.after(() => control.mapping.unmap());
+  const sleep = (step: unknown): void => {
+    if (step === "queue.entered") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 600);
+  };
+  const { store } = Atomics;
+  const silencesMs: number[] = [];
+  Atomics.store = ((...args: Parameters<typeof store>) => {
+    const stored = store(...args);
+    const isOpen = Atomics.load(control.words, controlOffset.open / 4) === writerState.open;
+    if (isOpen) silencesMs.push(silenceAt(control.words, controlOffset.heartbeat / 4));
+    return stored;
+  }) as typeof store;
+  subscribe(stepChannelName, sleep);
+  const publisher = openPublisher(directory, options);
+  unsubscribe(stepChannelName, sleep);
+  Object.assign(Atomics, { store });
+  assert.ok(silencesMs.length > 0);
+  assert.ok(Math.max(...silencesMs) < 300, silencesMs.join(" "));
+  await publisher.close();
 });

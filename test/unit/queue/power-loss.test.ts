@@ -2,20 +2,29 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
-import { controlFileName } from "../../../src/queue/control.ts";
+import { controlFileName, openControl } from "../../../src/queue/control.ts";
 import {
   checksumKinds,
   controlOffset,
   indexStrideBytes,
+  recordsStartOf,
   segmentFileName,
   segmentOffset,
   type ChecksumKind,
 } from "../../../src/queue/layout.ts";
+import {
+  durableEnd,
+  listSegments,
+  openSegment,
+  readEnding,
+  reserveSegment,
+} from "../../../src/queue/segment.ts";
 import { verifyQueue } from "../../../src/queue/verify.ts";
 import { openPublisher, openSubscriber, type Publisher } from "../../../src/queue/queue.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
 import { Recording, type Choose } from "../../support/power-loss.ts";
 import {
+  copyAsKilled,
   makeFastDirectory,
   payloadOf,
   walkQueue,
@@ -262,4 +271,154 @@ test("an end that one power loss has taken and another brings back is not believ
   materialize(again, after);
   await open(after, "fast").close();
   assert.deepEqual((await verifyQueue(after)).findings, []);
+});
+
+test("G4: what is flushed is there, though somebody else has reserved its segment and not come to sync the name", async (t) => {
+  const root = makeFastDirectory(t);
+  const directory = path.join(root, "before");
+  fs.mkdirSync(directory);
+  using recording = await Recording.start(directory);
+  const publisher = open(directory, "fast");
+  publisher.append(1, payloadOf(1));
+  recording.settle();
+  const { identity, mapping } = openControl(directory, "read");
+  mapping.unmap();
+  const { fsyncSync } = fs;
+  fs.fsyncSync = (fd) => {
+    if (fs.fstatSync(fd).isFile()) fsyncSync(fd);
+  };
+  reserveSegment(directory, 2, { identity, bytes: segmentBytes, checksum: "fast" });
+  fs.fsyncSync = fsyncSync;
+  for (let number = 2; number <= 70; number++) publisher.append(1, payloadOf(1, 60));
+  assert.deepEqual(listSegments(directory), [1, 2]);
+  const { sequence } = await publisher.flush();
+  const after = path.join(root, "after");
+  materialize(
+    recording.lose(() => 0),
+    after,
+  );
+  await publisher.close();
+  const recovered = open(after, "fast");
+  assert.equal(recovered.lastSequence, sequence);
+  await recovered.close();
+});
+
+/** What is known to be durable of each segment, and how far it goes. */
+function marksOf(directory: string): { readonly durable: number; readonly end: number }[] {
+  const { identity, mapping } = openControl(directory, "read");
+  mapping.unmap();
+  return listSegments(directory).map((number) => {
+    const segment = openSegment(directory, number, identity, "read");
+    const mark = { durable: durableEnd(segment), end: readEnding(segment)?.end ?? 0 };
+    segment.mapping.unmap();
+    return mark;
+  });
+}
+
+test("segments that end while a flush looks for what an earlier writer has left are marked to their ends", async (t) => {
+  const root = makeFastDirectory(t);
+  const first = open(path.join(root, "first"), "fast");
+  const fill = (publisher: Publisher, through: number): void => {
+    while (publisher.lastSequence < through) publisher.append(1, payloadOf(1, 60));
+  };
+  fill(first, 100);
+  const directory = path.join(root, "second");
+  copyAsKilled(first.directory, directory);
+  await first.close();
+  const second = open(directory, "fast");
+  fill(second, 101);
+  const flushed = second.flush();
+  await Promise.resolve().then(() => undefined);
+  fill(second, 300);
+  await flushed;
+  const marks = marksOf(directory).filter(({ durable }) => durable > 0);
+  const isBehind = ({ durable, end }: (typeof marks)[number]): boolean =>
+    durable > recordsStartOf(segmentBytes) && durable < end;
+  assert.deepEqual(marks.filter(isBehind), []);
+  await second.close();
+});
+
+test("G4: a writer that was fenced while it flushed takes no mark of its successor back", async (t) => {
+  const root = makeFastDirectory(t);
+  const directory = path.join(root, "before");
+  fs.mkdirSync(directory);
+  const old = open(directory, "none");
+  old.append(1, payloadOf(1));
+  await using some = await fs.promises.open(directory);
+  const handles = Object.getPrototypeOf(some) as fs.promises.FileHandle;
+  // Called with its handle below.
+  // eslint-disable-next-line @typescript-eslint/unbound-method
+  const { datasync } = handles;
+  t.after(() => Object.assign(handles, { datasync }));
+  const under = Promise.withResolvers<undefined>();
+  const asleep = Promise.withResolvers<undefined>();
+  handles.datasync = async function (this: fs.promises.FileHandle): Promise<void> {
+    Object.assign(handles, { datasync });
+    await datasync.call(this);
+    under.resolve(undefined);
+    await asleep.promise;
+  };
+  const flushed = old.flush();
+  await under.promise;
+  for (let number = 2; number <= 5; number++) old.append(1, payloadOf(number));
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100);
+  const next = openPublisher(directory, {
+    segmentBytes,
+    checksum: "none",
+    preallocate: false,
+    takeOverAfterMs: 1000,
+  });
+  const { sequence } = await next.flush();
+  assert.equal(sequence, 5);
+  asleep.resolve(undefined);
+  await flushed;
+  const after = path.join(root, "after");
+  materialize(filesOf(directory), after);
+  const recovered = open(after, "none");
+  assert.equal(recovered.lastSequence, 5);
+  for (const publisher of [recovered, next, old]) await publisher.close();
+});
+
+test("a recovery that is killed, or loses its power, while it removes segments behind the end is done again", async (t) => {
+  t.diagnostic(`SEED=${seed}`);
+  const random = seededRandom(seed);
+  const root = makeFastDirectory(t);
+  const first = open(path.join(root, "first"), "fast");
+  while (first.lastSequence < 300) first.append(1, payloadOf(1, 60));
+  const files = filesOf(first.directory);
+  await first.close();
+  // Never flushed: of the third one, the middle is lost.
+  assert.ok(files.size > 6);
+  files.get(segmentFileName(3))?.fill(0, 2048, 2560);
+  const directory = path.join(root, "after");
+  materialize(files, directory);
+  using recording = await Recording.start(directory);
+  recording.settle();
+  const left: ReadonlyMap<string, Buffer>[] = [];
+  const { rmSync, fsyncSync } = fs;
+  const look = (): void => {
+    left.push(filesOf(directory));
+    for (let state = 0; state < 5; state++)
+      left.push(recording.lose((count) => random.below(count)));
+  };
+  fs.rmSync = (...args) => {
+    look();
+    rmSync(...args);
+  };
+  fs.fsyncSync = (fd) => {
+    look();
+    fsyncSync(fd);
+  };
+  const second = open(directory, "fast");
+  Object.assign(fs, { rmSync, fsyncSync });
+  const { lastSequence } = second;
+  await second.close();
+  for (const [index, found] of left.entries()) {
+    const where = `SEED=${seed} index=${index}`;
+    const again = path.join(root, `${index}`);
+    materialize(new Map([...found].filter(([name]) => /\.(segment|control)$/.test(name))), again);
+    const third = open(again, "fast");
+    assert.equal(third.lastSequence, lastSequence, where);
+    await third.close();
+  }
 });

@@ -4,7 +4,13 @@ import path from "node:path";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { openControl, readersBed } from "../../../src/queue/control.ts";
-import { endMark, recordsStartOf, segmentFileName } from "../../../src/queue/layout.ts";
+import {
+  controlOffset,
+  endMark,
+  recordsStartOf,
+  segmentFileName,
+  segmentOffset,
+} from "../../../src/queue/layout.ts";
 import { openPublisher, openSubscriber } from "../../../src/queue/queue.ts";
 import {
   beginSegment,
@@ -166,4 +172,36 @@ test("a reader in a segment that a fenced writer has begun goes on in the one ma
     given,
     Array.from({ length: 200 }, (_, index) => index + 1),
   );
+});
+
+test("a reader that looks at the next segment as it is begun takes it for what it is", async (t) => {
+  const directory = makeFastDirectory(t);
+  await using publisher = openPublisher(directory, { segmentBytes, preallocate: false });
+  for (let number = 1; number <= 59; number++) publisher.append(1, payloadOf(number, 32));
+  const { identity, mapping, words } = openControl(directory, "write");
+  t.after(() => mapping.unmap());
+  reserveSegment(directory, 2, { identity, bytes: segmentBytes, checksum: "fast" });
+  await using reader = openSubscriber(directory, "reader");
+  assert.equal(
+    reader.poll(() => undefined, 59),
+    59,
+  );
+  // The writer is about to note the last of them, with which the segment is full.
+  const check = controlOffset.positionCheck / 4;
+  const noted = words[check] ?? 0;
+  words[check] = ~noted;
+  const { load } = Atomics;
+  t.after(() => Object.assign(Atomics, { load }));
+  Atomics.load = ((array: Int32Array, index: number) => {
+    const found = load(array, index);
+    if (index === segmentOffset.begun / 4 && found === 0) {
+      Object.assign(Atomics, { load });
+      words[check] = noted;
+      publisher.append(1, payloadOf(60, 32));
+    }
+    return found;
+  }) as typeof load;
+  const given: number[] = [];
+  while (given.length < 1) reader.poll(() => given.push(reader.envelope.sequence), 10);
+  assert.deepEqual(given, [60]);
 });
