@@ -1,20 +1,19 @@
 /**
- * How fast the two-tier buffer takes, gives, and fills a peer's gap with 100-byte messages.
- * Appends are measured in turns with plain writes of the same bytes, each batch made durable
- * before the next: what else the device does then meets both. Nothing is read from the hot ring.
+ * The two-tier buffer, with messages of 100 bytes: what an append and a range take, what a message
+ * costs, whether their number matters, and how fast a peer fills a gap.
  */
-import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { connectBuffer, openMsgBuffer, serveBuffer } from "../src/buffer/buffer.ts";
+import { connectBuffer, serveBuffer } from "../src/buffer/buffer.ts";
 import type { Archive } from "../src/flow/endpoints.ts";
-import { lastIdOf, packMessages, type Message } from "../src/message.ts";
-import type { Figure } from "./figure.ts";
+import { lastIdOf } from "../src/message.ts";
+import { append } from "./buffer/append.ts";
+import { footprint } from "./buffer/footprint.ts";
+import { query } from "./buffer/query.ts";
+import { scale } from "./buffer/scale.ts";
+import { fillTo, inScratch, openBench } from "./buffer/stage.ts";
+import type { Figure, Size } from "./figure.ts";
 
-const messageBytes = 100;
-const batchMessages = 1000;
-const readMessages = 1000;
 const fillMessages = 10_000;
 
 interface Peer {
@@ -22,76 +21,28 @@ interface Peer {
   readonly socketPath: string;
 }
 
-export async function buffer(size: "full" | "small"): Promise<Figure[]> {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-bench-buffer-"));
-  const peer: Peer = {
-    directory: path.join(directory, "buffer"),
-    socketPath: path.join(directory, "peer.sock"),
-  };
-  try {
-    const messages = size === "full" ? 1_000_000 : 10_000;
-    return [
-      await measureAppend(directory, peer.directory, messages),
-      await measureColdRead(peer.directory, messages),
-      await measureFill(peer, messages),
-    ];
-  } finally {
-    fs.rmSync(directory, { recursive: true, force: true });
-  }
+export async function buffer(size: Size): Promise<Figure[]> {
+  return [
+    ...(await append(size)),
+    ...(await query(size)),
+    ...(await footprint(size)),
+    ...(await fill(size === "full" ? 1_000_000 : 10_000)),
+    ...(await scale(size)),
+  ];
 }
 
-async function measureAppend(
-  directory: string,
-  bufferDirectory: string,
-  messages: number,
-): Promise<Figure> {
-  const fd = fs.openSync(path.join(directory, "plain"), "w");
-  let bufferMs = 0;
-  let plainMs = 0;
-  try {
-    await using opened = await openMsgBuffer({
-      component: "bench",
-      storage: { dbPath: bufferDirectory },
-    });
-    for (let at = 0; at < messages; at += batchMessages) {
-      const batch = makeMessages(at, batchMessages);
-      const packed = packMessages(batch);
-      let startMs = performance.now();
-      await opened.append(batch);
-      bufferMs += performance.now() - startMs;
-      startMs = performance.now();
-      fs.writeSync(fd, packed);
-      fs.fdatasyncSync(fd);
-      plainMs += performance.now() - startMs;
+function fill(messages: number): Promise<Figure[]> {
+  return inScratch(async (directory) => {
+    const peer = {
+      directory: path.join(directory, "buffer"),
+      socketPath: path.join(directory, "peer.sock"),
+    };
+    {
+      await using filled = await openBench(peer.directory, 0, { sync: false });
+      await fillTo(filled, messages);
     }
-  } finally {
-    fs.closeSync(fd);
-  }
-  const value = perSecond(messages, bufferMs);
-  const reference = perSecond(messages, plainMs);
-  return {
-    bench: "buffer.append.100",
-    value,
-    unit: "msg/s",
-    reference,
-    ratio: value / reference,
-    durability: "power loss",
-  };
-}
-
-async function measureColdRead(directory: string, messages: number): Promise<Figure> {
-  await using opened = await openMsgBuffer({
-    component: "bench",
-    ringBuffer: { capacity: 0 },
-    storage: { dbPath: directory },
+    return [await measureFill(peer, messages)];
   });
-  const elapsedMs = await readThrough(opened.archive, messages, readMessages);
-  return {
-    bench: "buffer.read.cold.100",
-    value: perSecond(messages, elapsedMs),
-    unit: "msg/s",
-    batch: readMessages,
-  };
 }
 
 async function measureFill(peer: Peer, messages: number): Promise<Figure> {
@@ -102,7 +53,7 @@ async function measureFill(peer: Peer, messages: number): Promise<Figure> {
     await connected.bounds();
     const elapsedMs = await readThrough(connected, messages, fillMessages);
     return {
-      bench: "buffer.fill.100",
+      bench: "buffer.sync.grpc",
       value: perSecond(messages, elapsedMs),
       unit: "msg/s",
       batch: fillMessages,
@@ -121,23 +72,13 @@ async function readThrough(archive: Archive, messages: number, limit: number): P
   let lastId = 0n;
   while (lastId < BigInt(messages)) {
     const batch = await archive.read(lastId + 1n, limit);
-    for (const { id, bytes } of batch) sum += id + BigInt(bytes[messageBytes - 1] ?? 0);
+    for (const { id, timestampNs } of batch) sum += id + timestampNs;
     lastId = lastIdOf(batch);
   }
   const elapsedMs = performance.now() - startMs;
   const count = BigInt(messages);
-  if (sum !== (count * (count + 1n)) / 2n + count) throw new Error(`wrong messages: sum=${sum}`);
+  if (sum !== count * (count + 1n)) throw new Error(`wrong messages: sum=${sum}`);
   return elapsedMs;
-}
-
-function makeMessages(lastId: number, count: number): Message[] {
-  const bytes = new Uint8Array(messageBytes).fill(1);
-  return Array.from({ length: count }, (_, index) => ({
-    id: BigInt(lastId + index + 1),
-    prevId: BigInt(lastId + index),
-    timestampNs: 1n,
-    bytes,
-  }));
 }
 
 function perSecond(count: number, elapsedMs: number): number {
@@ -146,11 +87,7 @@ function perSecond(count: number, elapsedMs: number): number {
 
 /** The other end of the fill: a thread of its own, as it would be a process of its own. */
 async function servePeer({ directory, socketPath }: Peer): Promise<void> {
-  const opened = await openMsgBuffer({
-    component: "bench",
-    ringBuffer: { capacity: 0 },
-    storage: { dbPath: directory },
-  });
+  const opened = await openBench(directory, 0);
   const server = await serveBuffer(opened.archive, socketPath);
   parentPort?.once("message", () => {
     void server[Symbol.asyncDispose]().then(() => opened.close());
