@@ -11,7 +11,7 @@
  */
 import path from "node:path";
 import fs from "node:fs";
-import { openBuffer, serveBuffer, type MessageBuffer } from "gapless/buffer";
+import { openBuffer, polledArchive, serveBuffers, type MessageBuffer } from "gapless/buffer";
 import type { Publisher } from "gapless/bus";
 import {
   busSource,
@@ -45,7 +45,10 @@ const run: Service = async (context) => {
   });
   await using output = openOutput(path.join(dataDirectory, "output"));
   await using trades = await openBuffer({ directory: path.join(dataDirectory, "trades") });
-  await using _server = await serveBuffer(trades, context.socketPath(context.name));
+  await using _server = await serveBuffers({
+    flows: [polledArchive(trades, { component: "trades" })],
+    listen: { path: context.socketPath(context.name) },
+  });
   const publisher = context.bus.publisher("trades");
   const subscriber = context.bus.subscriber("orders");
 

@@ -3,12 +3,13 @@
  *
  *     await using buffer = await openBuffer({ directory: "/var/lib/exchange/trades" });
  *     await buffer.append(messages);                          // durable when this resolves
- *     await using server = await serveBuffer(buffer, "/run/exchange/trades.sock");
+ *     const flows = [polledArchive(buffer, { component: "trades" })];
+ *     await using server = await serveBuffers({ flows, listen: { host: "10.0.0.7", port: 7400 } });
  *
  * and in another process, which has missed some:
  *
- *     await using peer = connectBuffer("/run/exchange/trades.sock");
- *     const missing = await peer.read(lastId + 1n, 1000);
+ *     await using peer = connectPeer({ address: "10.0.0.7:7400", flow: "trades" });
+ *     await fillGap({ peers: [peer], afterId: lastId, throughId, apply });
  */
 import path from "node:path";
 import { beginning, follow } from "../chain.ts";
@@ -23,8 +24,23 @@ import { openColdStore, type ColdStore } from "./cold-store.ts";
 import { HotRing } from "./hot-ring.ts";
 import { checkReadArguments, dataNotYetAvailable, dataTrimmed, rangeFault } from "./range.ts";
 
-export { connectBuffer, type PeerOptions } from "./peer-client.ts";
-export { serveBuffer } from "./peer-server.ts";
+export type { ArchiveStatus, BufferArchive, FollowOptions, RangeDigest } from "./archive.ts";
+export {
+  BufferFull,
+  DataCorrupted,
+  DataNotYetAvailable,
+  DataTrimmed,
+  InvalidOperation,
+  StorageError,
+} from "./buffer-errors.ts";
+export { fillGap, type FilledGap, type FillOptions } from "./fill-gap.ts";
+export type { Place } from "./peer-address.ts";
+export { connectPeer, type Peer } from "./peer-client.ts";
+export type { GapPeer, GroupOptions, LostRange, PeerAnswer } from "./peer-group.ts";
+export type { Pem, PeerOptions, ServeLimits, ServeOptions } from "./peer-options.ts";
+export { serveBuffers, type BufferServer } from "./peer-server.ts";
+export { polledArchive, type PolledOptions } from "./polled-archive.ts";
+export { recoverLeader, type Recovered, type RecoverOptions } from "./recover-leader.ts";
 
 export interface BufferOptions {
   /** Created where it is missing. One process at a time has it open. */
