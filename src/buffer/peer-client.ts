@@ -23,6 +23,7 @@ import { checkReadArguments, readBytesMax } from "./range.ts";
 export interface Peer extends BufferArchive, AsyncDisposable {
   /** Where it was told to connect. */
   readonly address: string;
+  follow(fromId: bigint, options?: FollowOptions): AsyncGenerator<Batch>;
 }
 
 /**
