@@ -10,7 +10,8 @@ export async function orAborted<Result>(
     else signal.addEventListener("abort", onAbort);
   });
   try {
-    return await Promise.race([result, aborted]);
+    // Of two that are settled, the first one wins.
+    return await Promise.race([aborted, result]);
   } finally {
     if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
   }

@@ -92,12 +92,16 @@ class GrpcPeer implements Peer {
     const { timeoutMs } = this.options;
     let lastId: bigint | undefined;
     let lostSinceMs: number | undefined;
-    for (let attempt = 0; !isOver(); attempt++) {
+    for (let failures = 0; !isOver(); failures++) {
+      let isAnswering = false;
       const startMs = performance.now();
       try {
+        // A follower of a peer that has nothing new hears nothing: whether it is there is asked.
+        if (failures > 0) isAnswering = await this.status().then(() => true);
         for await (const batch of this.followOnce(fromId, lastId, signal)) {
+          isAnswering = true;
+          failures = 0;
           lostSinceMs = undefined;
-          attempt = 0;
           yield batch;
           lastId = lastIdOf(batch);
         }
@@ -105,14 +109,13 @@ class GrpcPeer implements Peer {
       } catch (error) {
         if (isOver()) return;
         const nowMs = performance.now();
-        // One that held so long was there, though it had nothing to say.
-        if (nowMs - startMs > timeoutMs) lostSinceMs = undefined;
+        if (isAnswering && nowMs - startMs > timeoutMs) lostSinceMs = undefined;
         lostSinceMs ??= nowMs;
         const isLost = isGaplessError(error, "PEER_UNAVAILABLE");
         if (!isLost || nowMs - lostSinceMs > timeoutMs) throw error;
       }
       // An abort ends the pause; the loop looks at the signal.
-      await sleep(jitteredMs(attempt), undefined, { signal }).catch(() => undefined);
+      await sleep(jitteredMs(failures), undefined, { signal }).catch(() => undefined);
     }
   }
 

@@ -35,7 +35,7 @@ const messageCharactersMax = 1000;
 export function toWireError(error: unknown, status?: Code): ConnectError {
   // Ours already, or a deadline of the framework's.
   if (error instanceof ConnectError) return error;
-  const text = describeError(error).slice(0, messageCharactersMax);
+  const text = describeError(error).slice(0, messageCharactersMax).toWellFormed();
   const code = isGaplessError(error) ? statusByCode[error.code] : undefined;
   if (!isGaplessError(error) || code === undefined) return new ConnectError(text, Code.Unavailable);
   const wire = create(BufferErrorSchema, {

@@ -124,7 +124,9 @@ export class PeerGroup {
       const pauseMs = jitteredMs(round);
       const isLast = performance.now() + pauseMs > deadlineMs;
       await this.checkHope(afterId, throughId, isLast);
-      await sleep(pauseMs, undefined, this.signal === undefined ? {} : { signal: this.signal });
+      const waiting = this.signal === undefined ? {} : { signal: this.signal };
+      // An abort ends the pause; the next round begins with a look at the signal.
+      await sleep(pauseMs, undefined, waiting).catch(() => undefined);
     }
   }
 

@@ -1,9 +1,19 @@
 /** The gRPC of the serving end. Loaded with the first server: most buffers have no peer. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import type http2 from "node:http2";
-import { Code, ConnectError, createContextKey, createContextValues } from "@connectrpc/connect";
-import type { HandlerContext } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
+import http2 from "node:http2";
+import {
+  Code,
+  ConnectError,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type ConnectRouter,
+  type HandlerContext,
+} from "@connectrpc/connect";
+import {
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { encodedBytes, lastIdOf, packMessages, type Batch } from "../message.ts";
 import type { BufferArchive } from "./archive.ts";
@@ -39,7 +49,7 @@ export function createHandler({ flows, bearerToken, limits }: ResolvedServe): Ha
   let streams = 0;
 
   /** Frames as they are asked for: the transport asks when the client has read the last ones. */
-  async function* stream(frames: AsyncIterable<Frame>): AsyncGenerator<Frame> {
+  async function* stream(frames: AsyncIterable<Frame>, signal: AbortSignal): AsyncGenerator<Frame> {
     if (streams >= limits.streams) {
       throw new ConnectError(
         `streams=${streams} are under way, which is the limit: ask again later`,
@@ -47,24 +57,29 @@ export function createHandler({ flows, bearerToken, limits }: ResolvedServe): Ha
       );
     }
     streams++;
+    let isUnderWay = true;
+    const leave = (): void => {
+      if (isUnderWay) streams--;
+      isUnderWay = false;
+    };
+    // For a client that is gone while a frame waits for it, nobody comes back here.
+    signal.addEventListener("abort", leave, { once: true });
     try {
       yield* frames;
     } catch (error) {
       throw toWireError(error);
     } finally {
-      streams--;
+      leave();
     }
   }
 
-  return connectNodeAdapter({
+  const router = createConnectRouter({
     grpc: true,
     grpcWeb: false,
     connect: false,
     acceptCompression: [],
     readMaxBytes: requestBytesMax,
     writeMaxBytes: frameBytes + limits.messageBytes + frameOverheadBytes,
-    contextValues: (request) =>
-      createContextValues().set(streamKey, "stream" in request ? request.stream : undefined),
     requestGate: (context) => {
       endAtDeadline(context);
       if (context.service.typeName === Health.typeName || isAllowed(context)) return;
@@ -73,33 +88,76 @@ export function createHandler({ flows, bearerToken, limits }: ResolvedServe): Ha
         Code.Unauthenticated,
       );
     },
-    routes: (router) => {
-      router.service(MsgSync, {
-        sync: (request, { signal }) =>
-          stream(syncFrames(find(request.flow), request, limits, signal)),
-        follow: ({ flow, fromId }, { signal }) =>
-          stream(followFrames(find(flow), fromId, limits, signal)),
-        status: ({ flow }, { signal }) =>
-          answer(signal, async () => {
-            const archive = find(flow);
-            const { minId, maxId, logPosition } = await archive.status();
-            return {
-              ...(minId === undefined ? {} : { minId }),
-              ...(maxId === undefined ? {} : { maxId }),
-              component: archive.component,
-              flow,
-              logPosition,
-            };
-          }),
-        digest: ({ flow, fromId, throughId }, { signal }) =>
-          answer(signal, async () => {
-            const { count, sha256 } = await find(flow).digest(fromId, throughId);
-            return { count: BigInt(count), sha256 };
-          }),
-      });
-      router.service(Health, healthOf(archives));
-    },
   });
+  router.service(MsgSync, {
+    sync: (request, { signal }) =>
+      stream(syncFrames(find(request.flow), request, limits, signal), signal),
+    follow: ({ flow, fromId }, { signal }) =>
+      stream(followFrames(find(flow), fromId, limits, signal), signal),
+    status: ({ flow }, { signal }) =>
+      answer(signal, async () => {
+        const archive = find(flow);
+        const { minId, maxId, logPosition } = await archive.status();
+        return {
+          ...(minId === undefined ? {} : { minId }),
+          ...(maxId === undefined ? {} : { maxId }),
+          component: archive.component,
+          flow,
+          logPosition,
+        };
+      }),
+    digest: ({ flow, fromId, throughId }, { signal }) =>
+      answer(signal, async () => {
+        const { count, sha256 } = await find(flow).digest(fromId, throughId);
+        return { count: BigInt(count), sha256 };
+      }),
+  });
+  router.service(Health, healthOf(archives));
+  return onHttp2(router);
+}
+
+/** Between Node and the calls. The package's own adapter prints what goes wrong. */
+function onHttp2({ handlers }: ConnectRouter): Handler {
+  const byPath = new Map(handlers.map((handler) => [handler.requestPath, handler]));
+  const respond: (...ends: Parameters<Handler>) => Promise<void> = async (request, response) => {
+    const handler = byPath.get(request.url);
+    if (handler === undefined) {
+      // Which gRPC reads as UNIMPLEMENTED.
+      response.writeHead(404).end();
+      return;
+    }
+    const values = createContextValues().set(streamKey, request.stream);
+    const call = universalRequestFromNodeRequest(request, response, undefined, values);
+    const { status, header, body, trailer } = await handler(call);
+    const answered = {
+      status,
+      ...(header === undefined ? {} : { header }),
+      ...(body === undefined ? {} : { body }),
+      // Read once the body is sent, which is when it is complete.
+      get trailer() {
+        return withReadableMessage(trailer);
+      },
+    };
+    await universalResponseToNodeResponse(answered, response);
+  };
+  return (request, response) => {
+    respond(request, response).catch(() => {
+      // The client is gone, or sent no request at all: there is nobody to tell.
+      request.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+    });
+  };
+}
+
+/** As the protocol has it: some clients show what is escaped beyond that as it came. */
+function withReadableMessage(trailer: Headers = new Headers()): Headers {
+  const message = trailer.get("grpc-message");
+  if (message === null) return trailer;
+  const escaped = decodeURIComponent(message).replace(
+    /[^\x20-\x24\x26-\x7e]/gu,
+    encodeURIComponent,
+  );
+  trailer.set("grpc-message", escaped);
+  return trailer;
 }
 
 async function* syncFrames(
@@ -215,7 +273,7 @@ function endAtDeadline({ signal, values }: HandlerContext): void {
   const onAbort = (): void => {
     const reason: unknown = signal.reason;
     if (!(reason instanceof ConnectError) || reason.code !== Code.DeadlineExceeded) return;
-    const cancel = 8; // RFC 9113, section 7
+    const cancel = http2.constants.NGHTTP2_CANCEL;
     setTimeout(() => values.get(streamKey)?.close(cancel), graceMs).unref();
   };
   signal.addEventListener("abort", onAbort, { once: true });

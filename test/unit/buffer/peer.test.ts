@@ -84,6 +84,20 @@ test("a peer that hangs is PEER_UNAVAILABLE at the deadline", async (context) =>
   assert.equal((await patient.read(1n, 5)).length, 5);
 });
 
+test("a follower notices that its peer hangs, and not that it has nothing to say", async (context) => {
+  const directory = temporaryDirectory(context);
+  const socketPath = path.join(directory, "peer.sock");
+  const server = await startPeer(context, path.join(directory, "buffer"), socketPath);
+  const peer = connect(context, `unix:${socketPath}`, { timeoutMs: 300 });
+  const following = peer.follow(5000n);
+  assert.equal((await following.next()).value?.[0].id, 5000n);
+  const next = following.next();
+  const silence = new Promise((resolve) => setTimeout(resolve, 2000, "nothing"));
+  assert.equal(await Promise.race([next, silence]), "nothing");
+  server.child.kill("SIGSTOP");
+  await assert.rejects(next, hasCode("PEER_UNAVAILABLE"));
+});
+
 test("errors cross as themselves with their ids, others are PEER_UNAVAILABLE", async (context) => {
   let thrown: GaplessError = new DataTrimmed(5n, 9n);
   const server = await serve(context, [archiveThat(() => Promise.reject(thrown))]);
