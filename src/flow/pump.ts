@@ -27,7 +27,7 @@ export interface PumpOptions {
   readonly fillBatchMax?: number;
   /** Pause before an archive that did not answer is asked again. */
   readonly retryDelayMs?: number;
-  /** Called where the messages behind `last` through `throughId` are missing, before the filling. */
+  /** Called before a gap is filled: the messages behind `last` through `throughId` are missing. */
   readonly onGap?: (last: bigint, throughId: bigint) => void;
   /** Called after each commit with the position, and what the batch repaired. */
   readonly onProgress?: (position: bigint, repair: Repair) => void;

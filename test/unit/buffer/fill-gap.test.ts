@@ -10,7 +10,7 @@ import {
 } from "../../../src/buffer/buffer.ts";
 import { DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
-import { isBatch, lastIdOf, type Batch, type Message } from "../../../src/message.ts";
+import { isBatch, lastIdOf, type Message } from "../../../src/message.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
 import { hasCode, makeMessages, nextLine, runProgram, temporaryDirectory } from "./fixture.ts";
 import { archiveThat, connect, ListArchive, serve } from "./peer-fixture.ts";
@@ -118,7 +118,11 @@ test("an answer that does not follow on what is there is a lie, though it is a r
 test("a peer that answers too slowly is passed over, and named where nobody else is", async (context) => {
   const list = new ListArchive(makeMessages(0n, 5000));
   const hanging = archiveThat(() => new Promise(() => undefined), "hanging");
-  const reading = { ...list.archive, component: "reading", read: hanging.read };
+  const reading = {
+    ...list.archive,
+    component: "reading",
+    read: () => new Promise<never>(() => undefined),
+  };
   const server = await serve(context, [list.archive, hanging, reading]);
   const peer = (flow: string): GapPeer => connect(context, server.address, { flow });
   const slow = [peer("hanging"), peer("reading")];
@@ -126,17 +130,12 @@ test("a peer that answers too slowly is passed over, and named where nobody else
   await fillGap(fill);
   assert.deepEqual(applied, list.messages);
 
-  const named = slow.map(({ read, status }, index) => ({
-    read,
-    status,
+  const named = slow.map((one, index): GapPeer => ({
     address: `slow-${index + 1}`,
+    read: (fromId, limit) => one.read(fromId, limit),
+    status: () => one.status(),
   }));
-  const bound = named.map((one, index) => ({
-    address: one.address,
-    read: (fromId: bigint, limit: number) => slow[index]?.read(fromId, limit) as Promise<Batch>,
-    status: () => slow[index]?.status() as ReturnType<GapPeer["status"]>,
-  }));
-  const alone = filling(bound, { answerTimeoutMs: 100, timeoutMs: 300 });
+  const alone = filling(named, { answerTimeoutMs: 100, timeoutMs: 300 });
   await assert.rejects(fillGap(alone.fill), (error) => {
     assert.match(String(error), /slow-1: It did not answer within 100 ms/);
     assert.match(String(error), /slow-2: It did not answer within 100 ms/);

@@ -90,7 +90,7 @@ test("a follower notices that its peer hangs, and not that it has nothing to say
   const server = await startPeer(context, path.join(directory, "buffer"), socketPath);
   const peer = connect(context, `unix:${socketPath}`, { timeoutMs: 300 });
   const following = peer.follow(5000n);
-  assert.equal((await following.next()).value?.[0].id, 5000n);
+  assert.deepEqual((await following.next()).value, makeMessages(4999n, 1));
   const next = following.next();
   const silence = new Promise((resolve) => setTimeout(resolve, 2000, "nothing"));
   assert.equal(await Promise.race([next, silence]), "nothing");
@@ -99,7 +99,7 @@ test("a follower notices that its peer hangs, and not that it has nothing to say
 });
 
 test("errors cross as themselves with their ids, others are PEER_UNAVAILABLE", async (context) => {
-  let thrown: GaplessError = new DataTrimmed(5n, 9n);
+  let thrown: Error = new DataTrimmed(5n, 9n);
   const server = await serve(context, [archiveThat(() => Promise.reject(thrown))]);
   const peer = connect(context, server.address);
   const top = 2n ** 64n - 1n;
@@ -116,7 +116,8 @@ test("errors cross as themselves with their ids, others are PEER_UNAVAILABLE", a
     new GaplessError("DATA_TRIMMED", "without its ids"),
     new GaplessError("CONFIG_INVALID", "no such thing"),
   ];
-  const fieldsOf = (error: GaplessError): unknown => ({ ...error, cause: undefined });
+  const fieldsOf = (error: GaplessError): unknown =>
+    Object.entries(error).filter(([name]) => name !== "cause");
   for (const error of crossing) {
     thrown = error;
     const isSame = (received: unknown): boolean => {
@@ -134,7 +135,7 @@ test("errors cross as themselves with their ids, others are PEER_UNAVAILABLE", a
   }
   const shorter = connect(context, server.address, { timeoutMs: 100 });
   for (const error of [new GaplessError("CLOSED", "closed here"), new Error("a bug")]) {
-    thrown = error as GaplessError;
+    thrown = error;
     const isExpected = (received: unknown): boolean =>
       isGaplessError(received, "PEER_UNAVAILABLE") && received.message.includes(error.message);
     await assert.rejects(shorter.read(1n, 1), isExpected);
