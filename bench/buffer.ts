@@ -4,7 +4,7 @@
  */
 import path from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { connectBuffer, serveBuffer } from "../src/buffer/buffer.ts";
+import { connectPeer, serveBuffers } from "../src/buffer/buffer.ts";
 import type { Archive } from "../src/flow/endpoints.ts";
 import { lastIdOf } from "../src/message.ts";
 import { append } from "./buffer/append.ts";
@@ -49,7 +49,7 @@ async function measureFill(peer: Peer, messages: number): Promise<Figure> {
   const thread = new Worker(new URL(import.meta.url), { workerData: peer });
   try {
     await new Promise((resolve, reject) => thread.once("message", resolve).once("error", reject));
-    await using connected = connectBuffer(peer.socketPath);
+    await using connected = connectPeer({ address: `unix:${peer.socketPath}`, flow: "bench" });
     await connected.bounds();
     const elapsedMs = await readThrough(connected, messages, fillMessages);
     return {
@@ -88,7 +88,7 @@ function perSecond(count: number, elapsedMs: number): number {
 /** The other end of the fill: a thread of its own, as it would be a process of its own. */
 async function servePeer({ directory, socketPath }: Peer): Promise<void> {
   const opened = await openBench(directory, 0);
-  const server = await serveBuffer(opened.archive, socketPath);
+  const server = await serveBuffers({ flows: [opened.archive], listen: { path: socketPath } });
   parentPort?.once("message", () => {
     void server[Symbol.asyncDispose]().then(() => opened.close());
   });

@@ -87,7 +87,7 @@ async function runExchange(
 /** Seconds to settle the trades of a run once more, with nothing in front of the ledger. */
 async function settleAlone(run: string, file: string): Promise<number> {
   await using trades = await openMsgBuffer({
-    component: "matching-engine",
+    component: "trades",
     storage: { dbPath: path.join(run, "matching-engine"), cfName: "trades" },
   });
   await using sink = sqliteSink({

@@ -31,7 +31,7 @@ const audit: Audit = async (context) => {
   const engine = context.dataDirectory("matching-engine");
   await using journal = await openJournal({ directory: path.join(engine, "journal") });
   await using trades = await openMsgBuffer({
-    component: "matching-engine",
+    component: "trades",
     storage: { dbPath: engine, cfName: "trades" },
   });
   using ledger = openSqliteReader(path.join(context.dataDirectory("settlement"), "ledger.sqlite"));

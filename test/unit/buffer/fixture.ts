@@ -32,7 +32,7 @@ export function openIn(
 ): Promise<MsgBuffer> {
   const place = { dbPath: path.dirname(directory), cfName: path.basename(directory) };
   const storage = { ...place, ...options };
-  return openMsgBuffer({ component: "test", ringBuffer, storage });
+  return openMsgBuffer({ component: "trades", ringBuffer, storage });
 }
 
 /** The cold tier in this folder. */

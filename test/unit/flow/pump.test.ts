@@ -94,6 +94,19 @@ test("a batch is applied, then acknowledged, then reported: in this order", asyn
   ]);
 });
 
+test("a gap is told once, before any archive is asked for it", async () => {
+  const stream = countedStream(10);
+  const archive = new MemoryArchive(stream);
+  const told: [bigint, bigint, number][] = [];
+  await run([batchOf(stream.slice(0, 2)), batchOf(stream.slice(8))], {
+    archives: [archive],
+    fillBatchMax: 2,
+    onGap: (last, throughId) => told.push([last, throughId, archive.reads.length]),
+  });
+  assert.deepEqual(told, [[2n, 8n, 0]]);
+  assert.equal(archive.reads.length, 3);
+});
+
 test("a sink that has come further gets what it lacks, and the rest is acknowledged all the same", async () => {
   const stream = countedStream(6);
   const sink = new MemorySink(stream.slice(0, 4));
