@@ -61,7 +61,7 @@ export async function startKafka(): Promise<KafkaBroker | string> {
   };
   const start = async (): Promise<void> => {
     broker ??= run(found.classPath, directory);
-    await untilAnswering(client, broker, directory);
+    await untilAnswering(client, bootstrap, broker, directory);
   };
   const dispose = async (): Promise<void> => {
     await kill();
@@ -164,13 +164,29 @@ function run(classPath: string, directory: string): ChildProcess {
   return broker;
 }
 
+async function isListening(bootstrap: string): Promise<boolean> {
+  const [host, port] = bootstrap.split(":");
+  const socket = net.connect(Number(port), host);
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
 async function untilAnswering(
   client: Kafka,
+  bootstrap: string,
   broker: ChildProcess,
   directory: string,
 ): Promise<void> {
   const deadlineMs = performance.now() + startMsMax;
   for (;;) {
+    // Only then by kafkajs, whose pauses between its tries grow.
+    while (broker.exitCode === null && !(await isListening(bootstrap))) await pause(20);
     const admin = client.admin({ retry: { retries: 0 } });
     try {
       await admin.connect();
