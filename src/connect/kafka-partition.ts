@@ -21,6 +21,8 @@ export interface MembershipListener {
   heartbeatSent(): void;
   /** The heartbeat that was sent is answered: the membership stood when the broker got it. */
   heartbeatAnswered(): void;
+  /** It is sent again. */
+  heartbeatFailed(error: Error): void;
   /** The library has given up: `join` has to be called again. */
   expelled(error: Error): void;
 }
@@ -130,6 +132,7 @@ export class KafkaPartition {
     });
     member.on("consumer:heartbeat:start", () => listener.heartbeatSent());
     member.on("consumer:heartbeat:end", () => listener.heartbeatAnswered());
+    member.on("consumer:heartbeat:error", ({ error }) => listener.heartbeatFailed(error));
     // The library has no other use of it: a rejoin that it began by itself has failed.
     (member as NodeJS.EventEmitter).on("error", (error: Error) => listener.expelled(error));
   }

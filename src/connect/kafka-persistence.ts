@@ -63,3 +63,21 @@ export async function orAborted<Result>(
 export async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal }).catch(() => undefined);
 }
+
+/** A signal that aborts so much later than another one; to be disposed of after use. */
+export function abortLater(signal: AbortSignal, ms: number): Disposable & { signal: AbortSignal } {
+  const later = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    timer = setTimeout(() => later.abort(), ms);
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  return {
+    signal: later.signal,
+    [Symbol.dispose]() {
+      signal.removeEventListener("abort", onAbort);
+      clearTimeout(timer);
+    },
+  };
+}

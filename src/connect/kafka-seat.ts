@@ -91,18 +91,21 @@ export class GroupSeat implements MembershipListener {
     const partition = this.opened;
     if (partition === undefined) return;
     this.attempted = offset;
-    const done = await persist(
+    const committed = await persist(
       async () => {
-        if (this.failure !== undefined) throw this.failure;
         // A stale lease is no hindrance: the broker knows the generation.
-        if (this.state !== "holding") await orAborted(this.changed.promise, signal);
+        while (this.state !== "holding" && this.failure === undefined && !signal.aborted) {
+          await orAborted(this.changed.promise, signal);
+        }
+        if (this.failure !== undefined || signal.aborted) return false;
         await partition.commit(offset);
         return true;
       },
       this.options,
       signal,
     );
-    if (done === true) {
+    if (this.failure !== undefined) throw this.failure;
+    if (committed === true) {
       this.confirmed = offset;
       return;
     }
@@ -135,6 +138,10 @@ export class GroupSeat implements MembershipListener {
   heartbeatAnswered(): void {
     this.provenMs = this.sentMs;
     this.announce();
+  }
+
+  heartbeatFailed(error: Error): void {
+    this.options.onOutage?.(error);
   }
 
   expelled(error: Error): void {

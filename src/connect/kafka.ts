@@ -16,7 +16,7 @@ import { isBatch, type Batch } from "../message.ts";
 import { resolveKafkaOptions, type KafkaSourceOptions } from "./kafka-options.ts";
 import type { ResolvedKafkaOptions } from "./kafka-options.ts";
 import { neverCommitted, type KafkaPartition, type OutOfRange } from "./kafka-partition.ts";
-import { persist } from "./kafka-persistence.ts";
+import { abortLater, persist } from "./kafka-persistence.ts";
 import { decodeRecords } from "./kafka-records.ts";
 import { GroupSeat } from "./kafka-seat.ts";
 import { DeliveryWindow } from "./kafka-window.ts";
@@ -27,6 +27,8 @@ export { decodeMessage, type KafkaRecord } from "./kafka-records.ts";
 /** Closing leaves the group, so that a standby goes on at once. It is idempotent. */
 export interface KafkaSource extends Source, AsyncDisposable {}
 
+/** So long a commit is tried once the iteration is to end. */
+const commitMsMax = 2000;
 /** A fetch waits no longer, so that a partition that was lost is soon noticed. */
 const fetchWaitMsMax = 1000;
 
@@ -41,7 +43,7 @@ const fetchWaitMsMax = 1000;
  *   are away: nothing can be said of what is missing then. A second one begins again at the
  *   committed offset; one at a time.
  * - `acknowledge()` returns when the offset is committed. It is tried until it is, across a restart
- *   of the brokers; the signal of `live()` ends that with PEER_UNAVAILABLE.
+ *   of the brokers; the signal of `live()` ends that soon, with PEER_UNAVAILABLE.
  *
  * @throws GaplessError CONFIG_INVALID naming the option. `live()` and `acknowledge()` throw
  *   FENCED where another member has got the partition; `live()` DATA_TRIMMED where Kafka has
@@ -61,7 +63,7 @@ class PartitionSource implements KafkaSource {
   private readonly window = new DeliveryWindow();
   private opening: Promise<KafkaPartition> | undefined;
   private isLive = false;
-  /** Aborts with the iteration of live(), and when this is closed. */
+  /** Of the iteration of live(). */
   private ending: AbortSignal;
 
   constructor(options: ResolvedKafkaOptions) {
@@ -85,7 +87,7 @@ class PartitionSource implements KafkaSource {
     this.isLive = true;
     try {
       const ending = AbortSignal.any([signal, this.closing.signal]);
-      this.ending = ending;
+      this.ending = signal;
       this.window.clear();
       this.opening ??= this.seat.open();
       const partition = await this.opening;
@@ -141,7 +143,9 @@ class PartitionSource implements KafkaSource {
   async acknowledge(throughId: bigint): Promise<void> {
     this.requireOpen();
     const offset = this.window.acknowledge(throughId);
-    if (offset !== undefined) await this.seat.commit(offset, this.ending);
+    if (offset === undefined) return;
+    using later = abortLater(this.ending, commitMsMax);
+    await this.seat.commit(offset, AbortSignal.any([later.signal, this.closing.signal]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
