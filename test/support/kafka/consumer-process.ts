@@ -8,7 +8,7 @@ import { kafkaSource } from "../../../src/connect/kafka.ts";
 import { sqliteSink } from "../../../src/connect/sqlite.ts";
 import { isGaplessError } from "../../../src/errors.ts";
 import { pump } from "../../../src/flow/flow.ts";
-import { seenTables, sessionTimeoutMs } from "./stream.ts";
+import { seenTables } from "./stream.ts";
 
 export interface ConsumerTask {
   readonly bootstrap: string;
@@ -16,6 +16,7 @@ export interface ConsumerTask {
   readonly group: string;
   readonly path: string;
   readonly batchMax: number;
+  readonly sessionTimeoutMs: number;
 }
 
 const { path, ...where } = JSON.parse(process.argv[2] ?? "") as ConsumerTask;
@@ -25,7 +26,7 @@ process.on("SIGTERM", () => ending.abort());
 const say = (line: string): void => void fs.writeSync(1, `${line}\n`);
 
 await using sink = sqliteSink({ path, stream: "trades", tables: seenTables });
-await using source = kafkaSource({ ...where, sessionTimeoutMs });
+await using source = kafkaSource(where);
 try {
   await pump({
     source,
