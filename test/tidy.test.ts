@@ -57,6 +57,8 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   zod: ["src/"],
   "nodejs-order-book": ["examples/exchange/"],
   "hdr-histogram-js": ["bench/"],
+  "@platformatic/kafka": ["src/connect/kafka-partition.ts"],
+  kafkajs: ["test/"],
   redis: ["bench/peers/", "test/"],
   zeromq: ["bench/peers/"],
   "fast-check": ["test/"],
