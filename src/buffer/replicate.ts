@@ -189,7 +189,7 @@ function messagesOf({ command }: LogEntry): readonly Message[] {
   return command.kind === "append" ? command.messages : [];
 }
 
-function warn({ position, command, reason }: RefusedCommand): void {
+async function warn({ position, command, reason }: RefusedCommand): Promise<void> {
   const what = command?.kind ?? "entry";
   process.emitWarning(
     `Replicas refuse the ${what} at position=${position} of their log: ${describeError(reason)}`,
