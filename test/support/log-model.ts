@@ -13,6 +13,8 @@ export function digestOf(messages: readonly Message[]): string {
 /** A plain list that commands are applied to, and who makes new ones for it. */
 export class LogModel {
   messages: Message[] = [];
+  /** All that were ever there. */
+  readonly appended: Message[] = [];
   /** Messages that were proposed again. */
   duplicates = 0;
   /** How many commands no replica takes. */
@@ -49,6 +51,7 @@ export class LogModel {
     const placement = first === undefined ? "broken" : follow(this.lastId, first);
     if (placement === "next") {
       this.messages.push(...command.messages);
+      this.appended.push(...command.messages);
       this.newest = command.messages;
     } else if (placement === "duplicate") {
       this.duplicates += command.messages.length;
@@ -62,7 +65,7 @@ export class LogModel {
   }
 
   private olderId(): bigint {
-    const index = this.random.below(Math.max(1, this.messages.length));
+    const index = this.random.below(Math.max(1, Math.floor(this.messages.length / 4)));
     return this.messages[index]?.id ?? 0n;
   }
 
