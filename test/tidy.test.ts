@@ -55,6 +55,8 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   zod: ["src/"],
   "nodejs-order-book": ["examples/exchange/"],
   "hdr-histogram-js": ["bench/"],
+  "@nats-io/jetstream": ["src/connect/", "test/"],
+  "@nats-io/transport-node": ["src/connect/", "test/"],
   redis: ["bench/peers/", "test/"],
   zeromq: ["bench/peers/"],
   "fast-check": ["test/"],
