@@ -55,9 +55,9 @@ export class CoordinatedTrim {
   }
 
   /**
-   * Told of each result that is durably dealt with, by its trade id, in any order. Resolves with what
-   * was proposed, and undefined where nothing is due or a proposal is under way: a later call makes
-   * up for it.
+   * Told of each result that is durably dealt with, by its trade id, in any order. Resolves with
+   * what was proposed, and undefined where nothing is due or a proposal is under way: a later call
+   * makes up for it.
    *
    * @throws GaplessError as `ReplicatedLog.propose`; the next call proposes again, further on
    */

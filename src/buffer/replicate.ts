@@ -44,8 +44,8 @@ export interface ReplicateOptions {
   /** Called with the position whenever it has moved on. */
   readonly onProgress?: (position: bigint) => void;
   /**
-   * Told of each refusal, and awaited, before the position moves past it: after a kill in between it
-   * is told again. What it throws ends the replica. Default: a warning of the process.
+   * Told of each refusal, and awaited, before the position moves past it: after a kill in between
+   * it is told again. What it throws ends the replica. Default: a warning of the process.
    */
   readonly onRefused?: (refused: RefusedCommand) => unknown;
 }

@@ -1,6 +1,6 @@
 /**
- * What of a buffer is too much, and whom that leaves behind. A pure choice: whoever makes it proposes
- * the trim to the log of the replicas, so that all of them keep the same.
+ * What of a buffer is too much, and whom that leaves behind. A pure choice: whoever makes it
+ * proposes the trim to the log of the replicas, so that all of them keep the same.
  *
  *     min     acknowledged by the slowest       wanted        max
  *      | . . . . . . . | . . . . . . . . . . . . | . . . . . . |
@@ -64,7 +64,7 @@ export interface RetentionDecision {
   readonly heldBy: readonly string[];
 }
 
-/** @throws GaplessError CONFIG_INVALID where there is no limit, or one is no whole number above 0. */
+/** @throws GaplessError CONFIG_INVALID without a limit, or where one is no whole number above 0. */
 export function checkRetentionRules(rules: RetentionRules): void {
   const { count, ageMs } = rules;
   if (count === undefined && ageMs === undefined) {

@@ -199,7 +199,7 @@ function connectOnce(client: NatsClient, options: ResolvedOptions): Promise<Nats
     timeout: attemptMs,
     reconnectTimeWait: 250,
     // A server that is gone without a word is noticed by these.
-    pingInterval: 5000,
+    pingInterval: 2 * options.heartbeatMs,
     maxPingOut: 2,
     ...options.connection,
     servers: options.servers,

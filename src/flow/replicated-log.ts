@@ -54,8 +54,8 @@ export interface LogReader {
    * not keep it for this reader any more.
    *
    * @throws GaplessError DATA_TRIMMED where the log does not keep what comes next any more;
-   *   CHAIN_BROKEN where the log ends before `afterPosition`, and so is another one; STORAGE_CORRUPT
-   *   for a command of another version; MESSAGES_LOST
+   *   CHAIN_BROKEN where the log ends before `afterPosition`, and so is another one; MESSAGES_LOST;
+   *   STORAGE_CORRUPT for a command of another version
    */
   read(afterPosition: bigint, signal: AbortSignal): AsyncIterable<readonly LogEntry[]>;
 }

@@ -1,8 +1,9 @@
 /**
- * A durable target for `replicate`, in one file: what the buffer is to a replica, small enough to be
- * seen through. Each append or trim is one record, written in two steps, so that a kill can tear it:
+ * A durable target for `replicate`, in one file: what the buffer is to a replica, small enough to
+ * be seen through. Each append or trim is one record, written in two steps, so that a kill can
+ * tear it:
  *
- *   | size u32 | CRC-32 u32 | position u64 | duplicates u32 | trim flag u32 | before u64 | messages |
+ *   | size u32 | CRC-32 u32 | position u64 | duplicates u32 | is trim u32 | before u64 | messages |
  *
  * A torn record at the end is cut off at opening: its position is then the one before.
  */

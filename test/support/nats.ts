@@ -31,8 +31,8 @@ export const lacksNats: string | false =
   process.env["GAPLESS_TEST_NATS_URL"] === undefined && lacksNatsServer;
 
 /**
- * The servers of GAPLESS_TEST_NATS_URL (several: with commas between), left as they are; else one of
- * our own.
+ * The servers of GAPLESS_TEST_NATS_URL (several: with commas between), left as they are; else one
+ * of our own.
  */
 export async function someNats(): Promise<AsyncDisposable & { readonly servers: string[] }> {
   const url = process.env["GAPLESS_TEST_NATS_URL"];

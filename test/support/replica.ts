@@ -1,7 +1,7 @@
 /**
  * A process that is a replica of the queue log in argv[2], kept in the file argv[3], reading as
- * argv[4], until it is killed. argv[5]: at which of its steps it kills itself; 0: at none. Positions
- * that it was told are refused go to the file argv[3].refused, a line each.
+ * argv[4], until it is killed. argv[5]: at which of its steps it kills itself; 0: at none.
+ * Positions that it was told are refused go to the file argv[3].refused, a line each.
  */
 import fs from "node:fs";
 import { replicate } from "../../src/buffer/replicate.ts";
