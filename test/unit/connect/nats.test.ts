@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import test from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { connectNatsLog, type NatsLogOptions } from "../../../src/connect/nats.ts";
@@ -142,6 +143,28 @@ test("a replica that is behind what the stream keeps is told", { skip: lacksNats
   await assert.rejects(take(log, 0n, 1), withCode("DATA_TRIMMED", "position=0"));
   assert.equal((await take(log, 9n, 1))[0]?.position, 10n);
 });
+
+test(
+  "a log in which nothing happens is no trouble, and what comes then comes at once",
+  { skip: lacksNats },
+  async () => {
+    await using nats = await someNats();
+    const troubles: unknown[] = [];
+    await using log = await connectNatsLog({
+      ...optionsFor(nats.servers),
+      heartbeatMs: 500,
+      onTrouble: (trouble) => troubles.push(trouble),
+    });
+    const reading = take(log, 0n, 1);
+    // Several fetches of four heartbeats each come to their end.
+    await pause(4500);
+    await log.propose({ kind: "trim", beforeId: 0n });
+    const proposedMs = performance.now();
+    assert.equal((await reading)[0]?.position, 1n);
+    assert.ok(performance.now() - proposedMs < 1000);
+    assert.deepEqual(troubles, []);
+  },
+);
 
 test("options that make no log are refused by name", async () => {
   const right: NatsLogOptions = { servers: "127.0.0.1:1", stream: "s", subject: "s.log" };
