@@ -59,6 +59,8 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   "hdr-histogram-js": ["bench/"],
   "@platformatic/kafka": ["src/connect/kafka-partition.ts"],
   kafkajs: ["test/"],
+  "@nats-io/jetstream": ["src/connect/", "test/"],
+  "@nats-io/transport-node": ["src/connect/", "test/"],
   redis: ["bench/peers/", "test/"],
   zeromq: ["bench/peers/"],
   "fast-check": ["test/"],

@@ -27,6 +27,7 @@ export type { BufferObserver, Tier } from "./buffer-observer.ts";
 export type { MsgBufferOptions, RingBufferOptions, StorageOptions } from "./buffer-options.ts";
 export { bytesCodec, jsonCodec, protobufCodec, type Codec } from "./codec.ts";
 export type { Appended } from "./commit-queue.ts";
+export { CoordinatedTrim, type CoordinatedTrimOptions } from "./coordinated-trim.ts";
 export { fillGap, type FilledGap, type FillOptions } from "./fill-gap.ts";
 export type { BufferStats, LastTrim } from "./message-store.ts";
 export { openMsgBuffer, type LogOptions, type MsgBuffer } from "./msg-buffer.ts";
@@ -37,3 +38,18 @@ export type { GapPeer, GroupOptions, LostRange, PeerAnswer } from "./peer-group.
 export type { Pem, PeerOptions, ServeLimits, ServeOptions } from "./peer-options.ts";
 export { serveBuffers, type BufferServer } from "./peer-server.ts";
 export { recoverLeader, type Recovered, type RecoverOptions } from "./recover-leader.ts";
+export {
+  replicate,
+  type RefusedCommand,
+  type ReplicaTarget,
+  type ReplicateOptions,
+} from "./replicate.ts";
+export {
+  decideRetention,
+  RetentionMarks,
+  type ConsumerPassedOver,
+  type RetentionDecision,
+  type RetentionFacts,
+  type RetentionMark,
+  type RetentionRules,
+} from "./retention-policy.ts";

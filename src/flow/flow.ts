@@ -21,6 +21,24 @@ export {
 } from "./replaying-subscriber.ts";
 export { readSnapshot, writeSnapshot, type Snapshot } from "./snapshots.ts";
 export { pump, type PumpOptions } from "./pump.ts";
+export {
+  openQueueLog,
+  readQueueLog,
+  type QueueLogOptions,
+  type QueueLogReaderOptions,
+} from "./queue-log.ts";
+export {
+  decodeCommand,
+  encodeCommand,
+  readCommand,
+  type AppendCommand,
+  type LogCommand,
+  type LogEntry,
+  type LogReader,
+  type ReplicatedLog,
+  type TrimCommand,
+  type UnreadableCommand,
+} from "./replicated-log.ts";
 export { beginning, follow, type Link, type Placement } from "../chain.ts";
 export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
 export { packMessages, unpackMessages, type Batch, type Message } from "../message.ts";

@@ -1,0 +1,256 @@
+/**
+ * Reading a stream from a sequence on, without a gap and without a duplicate, whatever happens to
+ * its servers.
+ *
+ *   look at the stream ──► consumer from last + 1 ──► fetch, fetch, … ─┐
+ *         ▲                                                           │ silence, gap, error
+ *         └──────────────── pause, longer each time ◄─────────────────┘
+ *
+ * A consumer is kept by one server, in memory, and forgets itself. Nothing depends on what it says:
+ * each message tells its sequence in the stream, the next one is taken, one that was taken is
+ * dropped, and anything else means another consumer.
+ */
+import type { Consumer, JetStreamManager, JsMsg } from "@nats-io/jetstream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describeError, GaplessError } from "../errors.ts";
+import { anotherLog, logTrimmed, readCommand, type LogEntry } from "../flow/replicated-log.ts";
+import { finalFailure, isStreamNotFound, type NatsClient } from "./nats-client.ts";
+
+/** What reading needs of a connection. */
+export interface ReadingParts {
+  readonly client: NatsClient;
+  readonly manager: JetStreamManager;
+  /** Name of the consumer's stream. */
+  readonly stream: string;
+  /** When the stream was made: another time means another stream. */
+  readonly created: string;
+  /** A server that is silent for twice as long is taken to be gone. */
+  readonly heartbeatMs: number;
+  /** How long a stream may be missing, or shorter than it was: its servers may be starting. */
+  readonly settleMs: number;
+  /** Told of what is tried again. */
+  readonly onTrouble: (trouble: GaplessError) => void;
+}
+
+/** Messages asked for at a time: with a server's default limit at most 64 MiB. */
+const fetchMax = 64;
+const nanosPerMs = 1_000_000;
+const inactiveMs = 30_000;
+/** Pauses between two tries. */
+const pauseMs = { first: 50, most: 2000 } as const;
+
+/** @throws GaplessError as `LogReader.read`; CLOSED, CONFIG_INVALID of the client. */
+export async function* readStream(
+  parts: ReadingParts,
+  afterPosition: bigint,
+  signal: AbortSignal,
+): AsyncGenerator<readonly LogEntry[], void, void> {
+  const { client, stream, onTrouble } = parts;
+  const cursor = new Cursor(parts, Number(afterPosition));
+  let waitMs: number = pauseMs.first;
+  while (!signal.aborted) {
+    try {
+      await cursor.checkStream();
+      const consumer = await openConsumer(parts, cursor.last + 1);
+      for await (const messages of fetchAll(parts, consumer, signal)) {
+        const entries = cursor.take(messages);
+        if (entries.length === 0) continue;
+        waitMs = pauseMs.first;
+        yield entries;
+      }
+    } catch (error) {
+      const final = finalFailure(client, `Reading the stream ${stream}`, error);
+      if (final !== undefined && final.code !== "PEER_UNAVAILABLE") throw final;
+      onTrouble(final ?? troubled(`Reading the stream ${stream}`, error));
+    }
+    // An abort ends the pause; the loop looks at the signal.
+    await sleep(waitMs, undefined, { signal }).catch(() => undefined);
+    waitMs = Math.min(waitMs * 2, pauseMs.most);
+  }
+}
+
+/** Where in the stream the reader is. */
+class Cursor {
+  last: number;
+
+  private readonly parts: ReadingParts;
+  /** Behind which sequence a gap was seen. */
+  private gapBehind: number | undefined;
+  /** Since when the stream is not as it has to be. */
+  private unsettledSince: number | undefined;
+
+  constructor(parts: ReadingParts, last: number) {
+    this.parts = parts;
+    this.last = last;
+  }
+
+  /** Those that come next, as entries; behind a gap none. */
+  take(messages: readonly JsMsg[]): LogEntry[] {
+    const entries: LogEntry[] = [];
+    for (const message of messages) {
+      const { streamSequence } = message.info;
+      if (streamSequence <= this.last) continue;
+      if (streamSequence !== this.last + 1) {
+        if (entries.length > 0) break;
+        this.gapBehind = this.last;
+        throw new Error(`after sequence=${this.last} came ${streamSequence}`);
+      }
+      const command = readCommand(message.data);
+      this.last = streamSequence;
+      entries.push({ position: BigInt(streamSequence), command });
+    }
+    return entries;
+  }
+
+  /** @throws GaplessError where reading can never go on; Error where it cannot yet. */
+  async checkStream(): Promise<void> {
+    const { client, manager, stream, created } = this.parts;
+    const { last } = this;
+    try {
+      const info = await manager.streams.info(stream);
+      const { first_seq: oldest, last_seq: newest } = info.state;
+      if (info.created !== created) throw madeAnew(stream, last);
+      // Of an empty stream, first is what comes next.
+      if (oldest > last + 1) throw logTrimmed(nameOf(stream), BigInt(last), BigInt(oldest));
+      if (newest < last) this.unsettled(anotherLog(nameOf(stream), BigInt(last), BigInt(newest)));
+      this.unsettledSince = undefined;
+      if (this.gapBehind === last && newest > last + 1) await this.checkNext();
+    } catch (error) {
+      if (isStreamNotFound(client, error)) this.unsettled(gone(stream, last));
+      throw error;
+    }
+  }
+
+  /** A consumer has left out the next message: is it there? */
+  private async checkNext(): Promise<void> {
+    const { manager, stream } = this.parts;
+    const next = this.last + 1;
+    if ((await manager.streams.getMessage(stream, { seq: next })) !== null) return;
+    throw new GaplessError(
+      "MESSAGES_LOST",
+      `${nameOf(stream)} has lost position=${next}, and goes on behind it. Make the replica anew ` +
+        "from one that has applied it.",
+    );
+  }
+
+  /** Throws `final` where it has been so for too long, and an error that is tried again before. */
+  private unsettled(final: GaplessError): never {
+    this.unsettledSince ??= performance.now();
+    if (performance.now() - this.unsettledSince >= this.parts.settleMs) throw final;
+    throw new Error(final.message);
+  }
+}
+
+function openConsumer(parts: ReadingParts, sequence: number): Promise<Consumer> {
+  const { manager, stream, client } = parts;
+  const { AckPolicy, DeliverPolicy } = client.jetStream;
+  return manager.consumers
+    .add(stream, {
+      ack_policy: AckPolicy.None,
+      deliver_policy: DeliverPolicy.StartSequence,
+      opt_start_seq: sequence,
+      inactive_threshold: inactiveMs * nanosPerMs,
+      mem_storage: true,
+      num_replicas: 1,
+    })
+    .then((info) => manager.jetstream().consumers.getConsumerFromInfo(info));
+}
+
+/** Messages as they come. Ends with the signal; @throws what the client throws, and on silence. */
+async function* fetchAll(
+  parts: ReadingParts,
+  consumer: Consumer,
+  signal: AbortSignal,
+): AsyncGenerator<readonly JsMsg[], void, void> {
+  const { heartbeatMs } = parts;
+  const expires = 4 * heartbeatMs;
+  const silentMs = expires + 2 * heartbeatMs;
+  while (!signal.aborted) {
+    const mailbox = new Mailbox();
+    const fetching = await consumer.fetch({
+      max_messages: fetchMax,
+      expires,
+      idle_heartbeat: heartbeatMs,
+    });
+    void mailbox.fill(fetching);
+    const stop = (): void => mailbox.end(undefined);
+    // The client's own watch pauses while it is disconnected; this one does not.
+    const overdue = setTimeout(() => mailbox.end(new Error(`silent for ${silentMs} ms`)), silentMs);
+    signal.addEventListener("abort", stop, { once: true });
+    // It may have been aborted before anybody listened.
+    if ((signal as { readonly aborted: boolean }).aborted) stop();
+    try {
+      for (;;) {
+        const messages = await mailbox.take();
+        if (messages === undefined) break;
+        yield messages;
+      }
+    } finally {
+      clearTimeout(overdue);
+      signal.removeEventListener("abort", stop);
+      fetching.stop();
+    }
+  }
+}
+
+/** What came and was not taken, and whether more comes. */
+class Mailbox {
+  private messages: JsMsg[] = [];
+  private hasEnded = false;
+  private failure: Error | undefined;
+  private wake: () => void = () => undefined;
+
+  /** Takes in what comes. Never rejects. */
+  async fill(messages: AsyncIterable<JsMsg>): Promise<void> {
+    try {
+      for await (const message of messages) {
+        this.messages.push(message);
+        this.wake();
+      }
+      this.end(undefined);
+    } catch (error) {
+      this.end(error instanceof Error ? error : new Error(describeError(error)));
+    }
+  }
+
+  end(failure: Error | undefined): void {
+    if (!this.hasEnded) this.failure = failure;
+    this.hasEnded = true;
+    this.wake();
+  }
+
+  /** undefined at the end. What came before a failure is given before it is thrown. */
+  async take(): Promise<readonly JsMsg[] | undefined> {
+    while (this.messages.length === 0 && !this.hasEnded) {
+      await new Promise<void>((resolve) => (this.wake = resolve));
+    }
+    if (this.messages.length > 0) return this.messages.splice(0);
+    if (this.failure !== undefined) throw this.failure;
+    return undefined;
+  }
+}
+
+function nameOf(stream: string): string {
+  return `The stream ${stream}`;
+}
+
+function troubled(what: string, error: unknown): GaplessError {
+  return new GaplessError("PEER_UNAVAILABLE", `${what}, again: ${describeError(error)}.`, {
+    cause: error,
+  });
+}
+
+function madeAnew(stream: string, last: number): GaplessError {
+  return new GaplessError(
+    "CHAIN_BROKEN",
+    `${nameOf(stream)} was removed and made anew: position=${last} is of another log. Connect ` +
+      "again, with replicas that begin with it.",
+  );
+}
+
+function gone(stream: string, last: number): GaplessError {
+  return new GaplessError(
+    "MESSAGES_LOST",
+    `${nameOf(stream)} is not there any more: position=${last} was read from it. Restore it.`,
+  );
+}
