@@ -70,7 +70,7 @@ export class FileReplica implements ReplicaTarget, Disposable {
     { logPosition: position }: { readonly logPosition: bigint },
   ): Promise<void> {
     const newest = this.messages.at(-1)?.id ?? 0n;
-    if (beforeId > newest) {
+    if (beforeId > newest + 1n) {
       throw new GaplessError("INVALID_OPERATION", `A trim before ${beforeId}, beyond ${newest}.`);
     }
     await this.write({ position, duplicates: 0, trimmedBefore: beforeId, messages: [] });

@@ -32,7 +32,7 @@ export class LogModel {
     const choice = this.random.below(20);
     if (choice === 0 && this.newest.length > 0) return { kind: "append", messages: this.newest };
     if (choice === 1) return { kind: "append", messages: [this.messageAfter(this.lastId + 5n)] };
-    if (choice === 2) return { kind: "trim", beforeId: this.lastId + 1n };
+    if (choice === 2) return { kind: "trim", beforeId: this.lastId + 2n };
     if (choice <= 4) return { kind: "trim", beforeId: this.olderId() };
     const messages: Message[] = [];
     for (let count = this.random.below(4); count >= 0; count--) {
@@ -43,7 +43,7 @@ export class LogModel {
 
   apply(command: LogCommand): void {
     if (command.kind === "trim") {
-      if (command.beforeId > this.lastId) this.refused++;
+      if (command.beforeId > this.lastId + 1n) this.refused++;
       else this.messages = this.messages.filter(({ id }) => id >= command.beforeId);
       return;
     }

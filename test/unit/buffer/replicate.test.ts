@@ -89,7 +89,7 @@ test("a command that is refused changes nothing, is told, and those around it ar
     one(2n),
     appendOf(makeMessage(9n, 8n)),
     one(3n),
-    { kind: "trim", beforeId: 4n },
+    { kind: "trim", beforeId: 5n },
     readCommand(new Uint8Array([1, 2, 3])),
     one(4n),
     { kind: "trim", beforeId: 2n },
