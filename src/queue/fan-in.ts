@@ -11,10 +11,12 @@
  *      delivered      |  held, where a source has nothing
  */
 import { systemClock, type Clock } from "../clock.ts";
-import { assert, GaplessError } from "../errors.ts";
+import { GaplessError } from "../errors.ts";
 import { Alarm } from "../memory/alarm.ts";
+import { checkLimit } from "./arguments.ts";
 import { Confluence, type FanInHandler } from "./confluence.ts";
 import type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
+import { nestedPoll } from "./misuse.ts";
 
 export interface FanInOptions {
   /**
@@ -149,11 +151,12 @@ export class FanInReader {
    *
    * @throws GaplessError what a source has to say of its next message, such as STORAGE_CORRUPT:
    *   nobody knows the time of that message, so none is delivered until it is put right, or the
-   *   source is removed
+   *   source is removed; INVALID_OPERATION from within a handler, or where somebody else has taken
+   *   from a source; CLOSED
    */
   poll(handler: FanInHandler, limit: number): number {
     this.checkOpen();
-    assert(!this.isPolling, "a handler polls the fan-in that called it");
+    if (this.isPolling) throw nestedPoll("a fan-in");
     this.isPolling = true;
     let count = 0;
     try {
@@ -166,6 +169,7 @@ export class FanInReader {
     } finally {
       this.isPolling = false;
     }
+    if (count === 0) checkLimit(limit);
     return count;
   }
 

@@ -16,6 +16,7 @@ import {
   type WriterStatus,
 } from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
+import { subscriberClosed } from "./misuse.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
 import type { SegmentMemory } from "./segment.ts";
@@ -151,7 +152,9 @@ export class Subscriber implements FanInSource {
 
   /**
    * Hands up to `limit` messages to `handler`, in order, and returns how many. It never waits.
-   * Where the handler throws, the message that it threw on is not taken.
+   * Where the handler throws, the message that it threw on is not taken. It is not yet while the
+   * handler runs either: a `commit` there ends before it, `next` returns it once more, and takes
+   * it. A handler that moves the reader, or closes it, ends the poll behind its message.
    *
    *     while (running) {
    *       if (subscriber.poll(onMessage, 256) === 0) await subscriber.wait(1000, signal);
@@ -159,7 +162,7 @@ export class Subscriber implements FanInSource {
    *     }
    *
    * @throws GaplessError STORAGE_CORRUPT, DATA_TRIMMED: what comes next is damaged, or was deleted.
-   *   So says every call until `skip` or a seek; CLOSED
+   *   So says every call until `skip` or a seek; INVALID_OPERATION from within a handler; CLOSED
    */
   poll(handler: MessageHandler, limit: number): number {
     const { reading } = this;
@@ -458,7 +461,7 @@ export class Subscriber implements FanInSource {
 
   private checkOpen(): void {
     if (this.isOpen) return;
-    throw new GaplessError("CLOSED", `A subscriber of ${this.directory} is closed.`);
+    throw subscriberClosed(this.directory);
   }
 }
 
