@@ -5,8 +5,8 @@
  * read as, each new queue comes as a subscriber that is where it begins, and to take it over is no
  * system call. Nothing is missed: what could not be told in time is still there at the next look.
  */
-import path from "node:path";
 import { describeError, GaplessError } from "../errors.ts";
+import { resolveDirectory } from "./directory.ts";
 import { adoptSubscriber, type HandedSubscriber } from "./hand-over.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName } from "./reader-file.ts";
@@ -107,7 +107,7 @@ const depthDefault = 4;
  */
 export function watchQueues(root: string, options: WatchOptions): QueueWatch {
   const { pollIntervalMs = pollIntervalMsDefault, depth = depthDefault, subscribeAs } = options;
-  const folder = path.resolve(root);
+  const folder = resolveDirectory(root);
   checkNumber(folder, "pollIntervalMs", pollIntervalMs, 1);
   checkNumber(folder, "depth", depth, 0);
   if (subscribeAs !== undefined) checkReaderName(subscribeAs);

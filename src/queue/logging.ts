@@ -19,6 +19,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { invalidConfig } from "../config.ts";
 import { describeError, isGaplessError, storageFailed } from "../errors.ts";
+import { makeDirectory } from "./directory.ts";
 import {
   logWord,
   makeLogMemory,
@@ -114,7 +115,7 @@ function takeRing(memory: LogMemory): LogRing {
 /** A mistake is told where it is made, not by the sidecar later. */
 function prepareFile(file: string): void {
   try {
-    fs.mkdirSync(path.dirname(file), { recursive: true });
+    makeDirectory(path.dirname(file));
     fs.closeSync(fs.openSync(file, "a"));
   } catch (error) {
     const failure = storageFailed(`opening ${file}`, error);

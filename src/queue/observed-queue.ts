@@ -14,6 +14,7 @@ import {
   writerOf,
   type Control,
 } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import { controlBytes, segmentFileName, segmentHeaderBytes, segmentMagic } from "./layout.ts";
 import { listSegments } from "./segment.ts";
 import { nowhere, type QueueFiles } from "./spot.ts";
@@ -27,7 +28,7 @@ export interface ObservedQueue extends QueueFiles, Disposable {
 
 /** @throws GaplessError DATA_NOT_YET_AVAILABLE where there is nothing of a queue. */
 export function observeQueue(directory: string): ObservedQueue {
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const { control, problem } = controlOf(folder);
   return {
     directory: folder,

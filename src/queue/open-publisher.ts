@@ -3,7 +3,6 @@ import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
-import { syncDirectory } from "../memory/mapping.ts";
 import type { ProcessIdentity } from "../memory/process-identity.ts";
 import { reachedStep } from "../steps.ts";
 import {
@@ -20,6 +19,7 @@ import {
   type Control,
   type Position,
 } from "./control.ts";
+import { makeDirectory, resolveDirectory } from "./directory.ts";
 import { controlOffset } from "./layout.ts";
 import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
 import { preallocate } from "./preallocation.ts";
@@ -40,10 +40,7 @@ import { noSupply } from "./supply.ts";
  *   another version; STORAGE_FULL
  */
 export function openPublisher(directory: string, options: PublisherOptions = {}): Publisher {
-  if (typeof directory !== "string" || directory === "") {
-    throw new GaplessError("CONFIG_INVALID", "A queue needs its directory: it is empty.");
-  }
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const resolved = resolveOptions(folder, options);
   const release = takeDirectory(folder, resolved);
   try {
@@ -143,14 +140,4 @@ function refuseFirstVersion(directory: string): void {
     `${directory} holds a queue of another format: version=1. Open it with the release that ` +
       "wrote it, or move it away.",
   );
-}
-
-/** Makes the directory so that its own name, and those of the parents made with it, last. */
-function makeDirectory(directory: string): void {
-  const first = fs.mkdirSync(directory, { recursive: true });
-  if (first === undefined) return;
-  const top = path.dirname(first);
-  for (let made = directory; made !== top; made = path.dirname(made)) {
-    syncDirectory(path.dirname(made));
-  }
 }

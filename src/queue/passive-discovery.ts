@@ -12,6 +12,7 @@ import path from "node:path";
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
 import { controlFileName, openControl, readPosition, type Control } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import { controlOffset, segmentFileName } from "./layout.ts";
 import { detectDisconnect, type DisconnectReason } from "./liveness.ts";
 import { openSubscriber, type Subscriber } from "./subscriber.ts";
@@ -93,7 +94,7 @@ export class PassiveDiscovery
   constructor(directory: string, name: string, options: PassiveDiscoveryOptions = {}) {
     super();
     const { pollIntervalMs = pollIntervalMsDefault, ttlMs = ttlMsDefault, signal } = options;
-    this.directory = path.resolve(directory);
+    this.directory = resolveDirectory(directory);
     this.name = name;
     this.controlPath = path.join(this.directory, controlFileName);
     this.pollIntervalMs = checkMs(this.directory, "pollIntervalMs", pollIntervalMs, 1);

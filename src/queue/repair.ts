@@ -14,6 +14,7 @@
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock, isHeld } from "../memory/lock-file.ts";
+import { resolveDirectory } from "./directory.ts";
 import type { RepairName, SequenceRange } from "./flaw.ts";
 import { observeQueue } from "./observed-queue.ts";
 import { writerLockName } from "./control.ts";
@@ -85,7 +86,7 @@ export const repairNames = Object.keys(repairsInOrder) as RepairName[];
  *   STORAGE_FULL; DATA_NOT_YET_AVAILABLE where there is nothing of a queue
  */
 export function repairQueue(directory: string, options: RepairOptions): RepairReport {
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const isWritten = options.write === true;
   const asked = new Set(options.repairs);
   const unknown = [...asked].find((name) => !repairNames.includes(name));

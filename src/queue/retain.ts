@@ -1,6 +1,6 @@
 /** Retention as it is left running: beside a publisher, or in a process of its own. */
-import path from "node:path";
 import { GaplessError } from "../errors.ts";
+import { resolveDirectory } from "./directory.ts";
 import { checkPolicy, type PassedOver, type RetentionPolicy } from "./retention.ts";
 import { RoundsSidecar } from "./rounds.ts";
 import { siblingModule } from "./sidecar.ts";
@@ -53,7 +53,7 @@ const intervalMsDefault = 10_000;
  */
 export function startRetention(directory: string, options: RetentionOptions): Retention {
   const { intervalMs = intervalMsDefault, onRemoved, onPassedOver, onFailure, ...policy } = options;
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   checkPolicy(folder, policy);
   if (!(typeof intervalMs === "number" && intervalMs >= 1)) {
     throw new GaplessError(

@@ -1,10 +1,10 @@
 /** The reading end of a queue: any number of them, each at its own pace, in whatever process. */
-import path from "node:path";
 import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { readWakes, wake } from "../memory/sleep.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
 import { nextSequence, spotOf, spotOfTime } from "./finding.ts";
@@ -63,10 +63,7 @@ export function openSubscriber(
   name: string,
   options: SubscriberOptions = {},
 ): Subscriber {
-  if (typeof directory !== "string" || directory === "") {
-    throw new GaplessError("CONFIG_INVALID", "A queue needs its directory: it is empty.");
-  }
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const resolved = resolveSubscriberOptions(folder, options);
   checkReaderName(name);
   const control = openControl(folder, "write");

@@ -330,7 +330,7 @@ test("files that are not what they should be are an error with a code, and stay 
   }
   const file = path.join(root, "file");
   fs.writeFileSync(file, "");
-  refuses(() => openPublisher(path.join(file, "queue")), "SYSTEM_CALL_FAILED", /ENOTDIR/);
+  refuses(() => openPublisher(path.join(file, "queue")), "CONFIG_INVALID", /expected a directory/);
 });
 
 test("a segment that is deleted while it is written is told by the next flush", async (t) => {
