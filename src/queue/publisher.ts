@@ -308,7 +308,7 @@ export class Publisher {
    * Appends a record, and waits until it has reached the level that the queue is to have: for
    * `sync` that is the device, else the page cache. Where a limit refuses it, it waits for room.
    *
-   * @throws GaplessError as `append`; SYSTEM_CALL_FAILED where the device failed
+   * @throws GaplessError as `append` and `flush`
    */
   async publish(
     type: number,
@@ -328,8 +328,9 @@ export class Publisher {
   /**
    * Makes durable what was appended before the call. Calls at the same time share their syncs.
    *
-   * @throws GaplessError SYSTEM_CALL_FAILED where the device failed. That is final: what it lost
-   *   cannot be told, so the queue takes nothing more until it is opened again
+   * @throws GaplessError SYSTEM_CALL_FAILED where the device failed; STORAGE_CORRUPT where the
+   *   segment that is written was removed. That is final: what was lost cannot be told, so the
+   *   queue takes nothing more until it is opened again. CLOSED
    */
   async flush(): Promise<Receipt> {
     this.checkOpen();

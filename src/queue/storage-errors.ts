@@ -10,3 +10,13 @@ export function segmentDamaged(filePath: string, offset: number, reason: string)
       "with skip(), which is recorded as a loss.",
   );
 }
+
+/** What was appended to it since is nowhere that it could be read. */
+export function segmentRemoved(filePath: string): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${filePath} was removed while it was written: what was appended to it is lost. Close this ` +
+      "publisher, restore the directory from a copy, and open it again; without a copy, gapless " +
+      "queue verify says what is left.",
+  );
+}

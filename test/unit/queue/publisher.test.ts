@@ -345,3 +345,17 @@ test("a segment that is deleted while it is written is told by the next flush", 
   assert.equal(publisher.level(1), "process");
   await assert.rejects(publisher.close(), { code: "STORAGE_CORRUPT" });
 });
+
+test("a directory that is deleted between two flushes is told by the second, and by the close", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "queue");
+  const publisher = openPublisher(directory, small);
+  publisher.append(1, payloadOf(1));
+  assert.equal((await publisher.flush()).level, "device");
+  fs.rmSync(directory, { recursive: true });
+  publisher.append(1, payloadOf(2));
+  const isTold = { code: "STORAGE_CORRUPT", message: /was removed while it was written/ };
+  await assert.rejects(publisher.flush(), isTold);
+  assert.equal(publisher.level(2), "process");
+  await assert.rejects(publisher.close(), isTold);
+  assert.equal(fs.existsSync(directory), false);
+});
