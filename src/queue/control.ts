@@ -129,14 +129,26 @@ export function checkHeader(filePath: string, buffer: ArrayBuffer, magic: string
     throw damaged("the CRC of the header is wrong");
   }
   const version = view.getUint32(headerOffset.version, true);
-  if (version !== formatVersion) {
-    throw new GaplessError(
-      "STORAGE_CORRUPT",
-      `${filePath} has another format: version=${version}, this release reads ` +
-        `version=${formatVersion}. Open it with the release that wrote it.`,
-    );
-  }
+  if (version !== formatVersion) throw otherVersion(filePath, version);
   return view.getBigUint64(headerOffset.identity, true);
+}
+
+/** Of the release that has written the first line; undefined where that does not hold. */
+export function versionOf(buffer: ArrayBuffer, magic: string): number | undefined {
+  const view = new DataView(buffer);
+  const isWhole =
+    Buffer.from(buffer, 0, magic.length).toString("latin1") === magic &&
+    headerCrc(buffer) === view.getUint32(headerOffset.crc, true);
+  return isWhole ? view.getUint32(headerOffset.version, true) : undefined;
+}
+
+/** A file that is whole, and not for this release. */
+export function otherVersion(filePath: string, version: number): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${filePath} has another format: version=${version}, this release reads ` +
+      `version=${formatVersion}. Open it with the release that wrote it.`,
+  );
 }
 
 function headerCrc(buffer: ArrayBuffer): number {

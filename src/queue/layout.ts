@@ -56,6 +56,9 @@ export const headerOffset = {
   crc: 60,
 } as const;
 
+/** The first line. */
+export const headerBytes = headerOffset.crc + 4;
+
 export const segmentOffset = {
   checksum: 12,
   number: 24,
@@ -239,7 +242,7 @@ export function parseSegmentFileName(name: string): number | undefined {
   return /^\d{10}\.segment$/.test(name) ? Number(name.slice(0, numberDigits)) : undefined;
 }
 
-assert(headerOffset.crc + 4 === segmentOffset.firstSequence, "the first line is 64 bytes");
+assert(headerBytes === segmentOffset.firstSequence, "the first line is 64 bytes");
 assert(segmentOffset.begunCrc === segmentOffset.firstSequence + 20, "what the begun CRC covers");
 assert(segmentOffset.sealedCrc === segmentOffset.lastSequence + 20, "what the sealed CRC covers");
 assert(segmentOffset.indexed + 4 <= segmentHeaderBytes, "the header overlaps the index");

@@ -18,6 +18,7 @@ import { resolveDirectory } from "./directory.ts";
 import type { RepairName, SequenceRange } from "./flaw.ts";
 import { observeQueue } from "./observed-queue.ts";
 import { writerLockName } from "./control.ts";
+import { refuseOtherVersions } from "./other-version.ts";
 import { listReaders, readerLockOf } from "./reader-file.ts";
 import { repairControl } from "./repair-control.ts";
 import { repairHeaders } from "./repair-header.ts";
@@ -82,7 +83,8 @@ export const repairNames = Object.keys(repairsInOrder) as RepairName[];
  * Mends a queue, or says how it would. Nobody may write to it or read it meanwhile.
  *
  * @throws GaplessError WRITER_ALREADY_ACTIVE, ALREADY_OPEN with who has it open; CONFIG_INVALID for
- *   a repair that there is not; STORAGE_CORRUPT where one repair needs another one first;
+ *   a repair that there is not; STORAGE_CORRUPT where one repair needs another one first, and
+ *   where any file is of another version; SYSTEM_CALL_FAILED where one may not be read or written;
  *   STORAGE_FULL; DATA_NOT_YET_AVAILABLE where there is nothing of a queue
  */
 export function repairQueue(directory: string, options: RepairOptions): RepairReport {
@@ -96,6 +98,7 @@ export function repairQueue(directory: string, options: RepairOptions): RepairRe
   }
   // Before the lock: that would make a file in a directory that has nothing of a queue.
   observeQueue(folder)[Symbol.dispose]();
+  refuseOtherVersions(folder);
   const release = isWritten ? lock(folder) : refuseWriter(folder);
   try {
     refuseReaders(folder);
@@ -124,7 +127,7 @@ function lock(directory: string): () => void {
     return acquireLock(path.join(directory, writerLockName));
   } catch (error) {
     if (isGaplessError(error, "ALREADY_OPEN")) throw hasWriter(directory, error);
-    throw error;
+    throw storageFailed(`taking ${directory}`, error);
   }
 }
 

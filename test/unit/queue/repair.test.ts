@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
+import { crc32 } from "node:zlib";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import { controlFileName } from "../../../src/queue/control.ts";
 import {
   checksumKinds,
   controlOffset,
+  headerOffset,
   recordOffset,
   segmentFileName,
   segmentHeaderBytes,
@@ -277,6 +279,34 @@ test("a queue goes on without a segment that is missing, and readers are told", 
   );
   refuses("DATA_TRIMMED", () => subscriber.poll(() => undefined, count));
   assert.deepEqual([subscriber.skip().from, subscriber.position], [from, to + 1]);
+});
+
+test("what another release has written is no damage: it is told, and left as it is", async (t) => {
+  const directory = await writeQueue(t);
+  await openSubscriber(directory, "ledger").close();
+  const files = [controlFileName, segmentFileName(2), path.join("readers", "ledger.reader")];
+  for (const file of files) {
+    const filePath = path.join(directory, file);
+    const before = fs.readFileSync(filePath);
+    change(filePath, (content) => {
+      content.writeUInt32LE(99, headerOffset.version);
+      content.writeUInt32LE(crc32(content.subarray(0, headerOffset.crc)), headerOffset.crc);
+    });
+    const contents = contentsOf(directory);
+    const isTold = {
+      code: "STORAGE_CORRUPT",
+      message: new RegExp(`${file} has another format: version=99.*release that wrote it`),
+    };
+    await assert.rejects(verifyQueue(directory), isTold);
+    for (const write of [false, true]) {
+      for (const name of repairNames) {
+        assert.throws(() => repairQueue(directory, { repairs: [name], write }), isTold);
+      }
+    }
+    assert.deepEqual(contentsOf(directory), contents);
+    fs.writeFileSync(filePath, before);
+  }
+  await goOn(directory, count);
 });
 
 test("nothing is mended that somebody has open, and nothing unless it is asked for", async (t) => {
