@@ -59,6 +59,15 @@ function formatStep(
   return wrap(`${verb}  ${name}  ${file}: ${what}.${losing}${keeping}`, "");
 }
 
+/** What is left to do about damage that no repair mends. */
+function withoutRepair(file: string): string {
+  const reader = /^readers\/(.+)\.reader$/.exec(file)?.[1];
+  return reader === undefined
+    ? "Only a copy mends that; readers go on behind it with skip()"
+    : "Only a copy mends that. Without one, gapless queue readers --remove " +
+        `${reader} forgets the reader, which then begins as a new one`;
+}
+
 /** Which repairs would help, and what none of them does. */
 async function advise(directory: string, isJson: boolean): Promise<void> {
   const { findings } = await verifyQueue(directory);
@@ -70,9 +79,7 @@ async function advise(directory: string, isJson: boolean): Promise<void> {
   }
   const lines = [
     ...useful.map((name) => `--${name.padEnd(8)}  ${whatItDoes[name]}`),
-    ...rest.flatMap(({ file, what }) =>
-      wrap(`${file}: ${what}. Only a copy mends that; readers go on behind it with skip()`, ""),
-    ),
+    ...rest.flatMap(({ file, what }) => wrap(`${file}: ${what}. ${withoutRepair(file)}`, "")),
   ];
   process.stdout.write(`${lines.length === 0 ? "There is nothing to mend." : lines.join("\n")}\n`);
 }

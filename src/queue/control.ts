@@ -14,9 +14,11 @@ import {
   controlOffset,
   formatVersion,
   headerOffset,
+  parseSegmentFileName,
   positionSalt,
   writerState,
 } from "./layout.ts";
+import { fileDamaged, openingFailed, remedyOf } from "./storage-errors.ts";
 
 export const controlFileName = "queue.control";
 /** Names the process that may write: memory/lock-file.ts. */
@@ -58,8 +60,8 @@ export function createControl(directory: string, identity: bigint): void {
 }
 
 /**
- * @throws GaplessError STORAGE_CORRUPT for a file that is cut off, damaged or of another version;
- *   DATA_NOT_YET_AVAILABLE where there is none yet
+ * @throws GaplessError STORAGE_CORRUPT for a file that is cut off, damaged or of another version,
+ *   and where it is missing from a queue; DATA_NOT_YET_AVAILABLE where there is no queue yet
  */
 export function openControl(directory: string, access: "read" | "write"): Control {
   const filePath = path.join(directory, controlFileName);
@@ -67,8 +69,8 @@ export function openControl(directory: string, access: "read" | "write"): Contro
   try {
     mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, controlBytes);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw noQueue(directory);
-    throw storageFailed(`opening ${filePath}`, error);
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw nothingThere(directory);
+    throw openingFailed(filePath, controlMagic, error);
   }
   return controlOf(mapping, filePath);
 }
@@ -88,6 +90,24 @@ export function controlOf(mapping: Mapping, filePath: string): Control {
   } catch (error) {
     mapping.unmap();
     throw error;
+  }
+}
+
+/** The error for a directory that has segments, and no control file. */
+export function controlMissing(directory: string): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${path.join(directory, controlFileName)} is missing, and segments are there. ` +
+      remedyOf(controlMagic),
+  );
+}
+
+function holdsSegments(directory: string): boolean {
+  try {
+    return fs.readdirSync(directory).some((name) => parseSegmentFileName(name) !== undefined);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw storageFailed(`looking into ${directory}`, error);
   }
 }
 
@@ -116,12 +136,7 @@ export function writeHeader(buffer: ArrayBuffer, magic: string, identity: bigint
  */
 export function checkHeader(filePath: string, buffer: ArrayBuffer, magic: string): bigint {
   const view = new DataView(buffer);
-  const damaged = (reason: string): GaplessError =>
-    new GaplessError(
-      "STORAGE_CORRUPT",
-      `${filePath} is damaged: ${reason}. Restore it from a copy, or make it anew from the ` +
-        "segments with: gapless queue repair --control",
-    );
+  const damaged = (reason: string): GaplessError => fileDamaged(filePath, magic, reason);
   if (Buffer.from(buffer, 0, magic.length).toString("latin1") !== magic) {
     throw damaged(`it does not begin with ${magic}`);
   }
@@ -260,7 +275,9 @@ export function isSilent(
   );
 }
 
-function noQueue(directory: string): GaplessError {
+/** The publisher makes the control file before any segment. */
+function nothingThere(directory: string): GaplessError {
+  if (holdsSegments(directory)) return controlMissing(directory);
   return new GaplessError(
     "DATA_NOT_YET_AVAILABLE",
     `There is no queue in ${directory} yet: its publisher makes it.`,

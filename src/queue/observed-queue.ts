@@ -4,7 +4,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { describeError, GaplessError, isGaplessError } from "../errors.ts";
+import { describeError, isGaplessError } from "../errors.ts";
 import { isMappedBy } from "../memory/mapped-files.ts";
 import {
   checkHeader,
@@ -60,13 +60,8 @@ function controlOf(directory: string): { control: Control; problem: string | und
   try {
     return { control: openControl(directory, "read"), problem: undefined };
   } catch (error) {
-    if (!(error instanceof GaplessError)) throw error;
-    if (!isDirectory(directory)) throw error;
-    const isMissing = isGaplessError(error, "DATA_NOT_YET_AVAILABLE");
-    if (isMissing && listSegments(directory).length === 0) throw error;
-    const filePath = path.join(directory, controlFileName);
-    const problem = isMissing ? `${filePath} is missing.` : describeError(error);
-    return { control: blankControl(directory), problem };
+    if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
+    return { control: blankControl(directory), problem: describeError(error) };
   }
 }
 
@@ -97,8 +92,4 @@ function readIdentity(filePath: string): bigint | undefined {
   } catch {
     return undefined;
   }
-}
-
-function isDirectory(directory: string): boolean {
-  return fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory() === true;
 }

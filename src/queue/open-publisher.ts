@@ -6,6 +6,7 @@ import { acquireLock } from "../memory/lock-file.ts";
 import type { ProcessIdentity } from "../memory/process-identity.ts";
 import { reachedStep } from "../steps.ts";
 import {
+  controlMissing,
   createControl,
   enterWriter,
   isQueue,
@@ -111,14 +112,7 @@ function hasFallenSilent(directory: string, holder: ProcessIdentity, ms: number)
 
 /** Makes the control file of a new queue. */
 function begin(directory: string): void {
-  const numbers = listSegments(directory);
-  if (numbers.length > 0) {
-    throw new GaplessError(
-      "STORAGE_CORRUPT",
-      `${directory} has segments and no queue.control. Restore that from a copy; without one, ` +
-        "gapless queue repair --control makes it anew.",
-    );
-  }
+  if (listSegments(directory).length > 0) throw controlMissing(directory);
   createControl(directory, newIdentity());
 }
 

@@ -23,6 +23,7 @@ import {
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
+import { fileDamaged, openingFailed } from "./storage-errors.ts";
 
 export const readersFolder = "readers";
 
@@ -294,7 +295,12 @@ export function notePassedOver(
 }
 
 function openMemory(filePath: string, identity: bigint, access: "read" | "write"): ReaderMemory {
-  const mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, readerBytes);
+  let mapping: Mapping;
+  try {
+    mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, readerBytes);
+  } catch (error) {
+    throw isGaplessError(error) ? openingFailed(filePath, readerMagic, error) : error;
+  }
   try {
     if (checkHeader(filePath, mapping.buffer, readerMagic) !== identity) {
       throw damaged(filePath, "it is of another queue");
@@ -362,9 +368,5 @@ function slotAt(index: number): number {
 }
 
 function damaged(filePath: string, reason: string): GaplessError {
-  return new GaplessError(
-    "STORAGE_CORRUPT",
-    `${filePath} is damaged: ${reason}. Restore it from a copy, or remove it: then the reader ` +
-      "begins as a new one.",
-  );
+  return fileDamaged(filePath, readerMagic, reason);
 }

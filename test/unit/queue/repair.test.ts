@@ -16,6 +16,7 @@ import {
   segmentOffset,
 } from "../../../src/queue/layout.ts";
 import {
+  cleanupSegments,
   inspectQueue,
   openPublisher,
   openSubscriber,
@@ -240,6 +241,66 @@ test("the control file is made anew from the segments, with an epoch above all",
     await goOn(directory, last++);
     assert.ok((walkQueue(directory).at(-1)?.epoch ?? 0) > epoch);
   }
+});
+
+test("without its control file a queue is damaged, and not one that is yet to come", async (t) => {
+  const directory = await writeQueue(t);
+  await openSubscriber(directory, "ledger").close();
+  fs.rmSync(path.join(directory, controlFileName));
+  const isTold = {
+    code: "STORAGE_CORRUPT",
+    message: /queue\.control is missing.*repair --control/,
+  };
+  for (const open of [
+    () => openPublisher(directory, options),
+    () => openSubscriber(directory, "ledger"),
+    () => cleanupSegments(directory, { segments: 2 }),
+  ]) {
+    assert.throws(open, isTold);
+  }
+  assert.equal(inspectQueue(directory).lastSequence, count);
+  mend(directory, "control");
+  await goOn(directory, count);
+});
+
+test("what is wrong with a file says what helps with that file", async (t) => {
+  const directory = await writeQueue(t);
+  await openSubscriber(directory, "ledger").close();
+  const openReader = (): unknown => openSubscriber(directory, "ledger");
+  const openWriter = (): unknown => openPublisher(directory, options);
+  const reader = path.join("readers", "ledger.reader");
+  const last = segmentFileName(3);
+  const durable = segmentOffset.durable;
+  const cases: [string, (content: Buffer) => Buffer, () => unknown, RegExp][] = [
+    [controlFileName, (content) => content.fill(0, 0, 8), openReader, /repair --control/],
+    [controlFileName, () => Buffer.from("another thing"), openReader, /cut off.*repair --control/],
+    [reader, (content) => content.fill(0, 0, 8), openReader, /readers --remove/],
+    [reader, () => Buffer.from("another thing"), openReader, /cut off.*readers --remove/],
+    [last, (content) => content.fill(0, 0, 8), openWriter, /repair --header/],
+    [
+      last,
+      (content) => content.fill(1, durable, durable + 1),
+      openWriter,
+      /lets a publisher go on/,
+    ],
+  ];
+  for (const [file, how, open, text] of cases) {
+    const filePath = path.join(directory, file);
+    const before = fs.readFileSync(filePath);
+    fs.writeFileSync(filePath, how(Buffer.from(before)));
+    assert.throws(open, (error) => {
+      assert.ok(isGaplessError(error, "STORAGE_CORRUPT"), String(error));
+      assert.match(error.message, text);
+      assert.match(error.message, /^\S+ is (damaged|cut off): /);
+      const others = ["--control", "--header", "--remove", "stage"].filter(
+        (one) => !text.source.includes(one),
+      );
+      for (const other of others) assert.ok(!error.message.includes(other), error.message);
+      return true;
+    });
+    fs.writeFileSync(filePath, before);
+  }
+  await goOn(directory, count);
 });
 
 test("a control file that knows of more than there is says so before it is made anew", async (t) => {
