@@ -12,6 +12,7 @@ import {
   controlBytes,
   controlMagic,
   controlOffset,
+  epochSalt,
   formatVersion,
   headerOffset,
   parseSegmentFileName,
@@ -226,7 +227,31 @@ export function enterWriter(control: Control, epoch: number, isFencing: boolean)
   words[controlOffset.pid / 4] = pid;
   doubles[controlOffset.startTicks / 8] = startTicks;
   Buffer.from(mapping.buffer, controlOffset.boot, bootIdBytes).write(bootId, "hex");
+  storeEpoch(words, epoch);
+}
+
+/** Whoever is killed within leaves one that nothing is checked by, and not one that is damaged. */
+function storeEpoch(words: Int32Array, epoch: number): void {
+  Atomics.store(words, controlOffset.epochCheck / 4, 0);
   Atomics.store(words, controlOffset.epoch / 4, epoch);
+  Atomics.store(words, controlOffset.epochCheck / 4, epochCheckOf(epoch));
+}
+
+/** Of what `storeEpoch` stores. */
+export function epochCheckOf(epoch: number): number {
+  return epoch ^ epochSalt;
+}
+
+/** What is wrong with the epoch of the last writer; undefined where nothing is, or can be told. */
+export function epochProblem({ words }: Control): string | undefined {
+  for (;;) {
+    const check = Atomics.load(words, controlOffset.epochCheck / 4);
+    const epoch = Atomics.load(words, controlOffset.epoch / 4);
+    // It is being stored.
+    if (Atomics.load(words, controlOffset.epochCheck / 4) !== check) continue;
+    const isWhole = check === 0 || check === epochCheckOf(epoch);
+    return isWhole ? undefined : `its epoch=${epoch >>> 0} is not what a writer has stored`;
+  }
 }
 
 /** From now on it writes. */

@@ -9,7 +9,7 @@ import path from "node:path";
 import { isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
 import { isMappedBy } from "../memory/mapped-files.ts";
-import { isOfThisBoot, writerOf, type Position } from "./control.ts";
+import { controlFileName, epochProblem, isOfThisBoot, writerOf, type Position } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { reasonOf } from "./flaw.ts";
 import { controlOffset, recordOffset, segmentFileName, type ChecksumKind } from "./layout.ts";
@@ -131,7 +131,8 @@ export function inspectQueue(directory: string): QueueSnapshot {
   const report = (file: string, error: unknown): void => {
     unreadable.push({ file, reason: reasonOf(error, queue.directory) });
   };
-  if (controlProblem !== undefined) report(path.basename(control.filePath), controlProblem);
+  const problem = controlProblem ?? epochProblem(control);
+  if (problem !== undefined) report(controlFileName, problem);
   // Before the segments: what is noted is there.
   const isSettled = isOfThisBoot(control);
   const position = isSettled ? readPositionSoon(control) : undefined;

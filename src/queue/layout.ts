@@ -147,6 +147,8 @@ export const controlOffset = {
   open: 76,
   startTicks: 80,
   boot: 88,
+  /** The epoch and `epochSalt`, by exclusive or; 0 while it is stored, or where nobody has yet. */
+  epochCheck: 104,
 
   /** How far the writer has come. A hint: a crash can leave it behind by one step. */
   segment: 128,
@@ -170,6 +172,9 @@ export const writerState = {
   /** It takes over from a writer that may live, and has not put an end to what that one writes. */
   fencing: 2,
 } as const;
+
+/** So that the check of an epoch is never 0. */
+export const epochSalt = 0x47_41_50_45;
 
 /** So that a line of zeros is no position. */
 export const positionSalt = 0x47_41_50_4c;

@@ -9,6 +9,7 @@ import {
   controlMissing,
   createControl,
   enterWriter,
+  epochProblem,
   isQueue,
   isSilent,
   mayHaveWriter,
@@ -21,12 +22,13 @@ import {
   type Position,
 } from "./control.ts";
 import { makeDirectory, resolveDirectory } from "./directory.ts";
-import { controlOffset } from "./layout.ts";
+import { controlMagic, controlOffset } from "./layout.ts";
 import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
 import { preallocate } from "./preallocation.ts";
 import { Publisher } from "./publisher.ts";
 import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
+import { fileDamaged } from "./storage-errors.ts";
 import { noSupply } from "./supply.ts";
 
 /**
@@ -58,6 +60,8 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
   if (!isQueue(directory)) begin(directory);
   const control = openControl(directory, "write");
   try {
+    const problem = epochProblem(control);
+    if (problem !== undefined) throw fileDamaged(control.filePath, controlMagic, problem);
     // Only with takeOverAfterMs: the lock is another's as long as it lives.
     const isFencing = mayHaveWriter(control);
     let recovered = isFencing ? undefined : recover(directory, control);

@@ -97,6 +97,8 @@ export class Publisher {
   /** Counts the writers of the queue; each record has that of its writer. */
   readonly epoch: number;
 
+  /** The same as it is stored, and loaded. */
+  private readonly epochWord: number;
   private readonly control: Control;
   private readonly words: Int32Array;
   private readonly doubles: Float64Array;
@@ -139,7 +141,8 @@ export class Publisher {
     const { directory, control, epoch, recovered, options, supply, release } = parts;
     const { tail } = recovered;
     this.directory = directory;
-    this.epoch = epoch;
+    this.epoch = epoch >>> 0;
+    this.epochWord = epoch | 0;
     this.control = control;
     this.words = control.words;
     this.doubles = control.doubles;
@@ -409,7 +412,7 @@ export class Publisher {
     words[word + inRecord.sequence] = sequence;
     words[word + inRecord.sequence + 1] = sequence < wordRange ? 0 : sequence / wordRange;
     words[word + inRecord.type] = type;
-    words[word + inRecord.epoch] = this.epoch;
+    words[word + inRecord.epoch] = this.epochWord;
     words[word + inRecord.sum] = this.checksum(
       this.segment,
       offset + sequenceOffset,
@@ -565,7 +568,7 @@ export class Publisher {
 
   /** Whether nobody has taken over. */
   private isWriter(): boolean {
-    return Atomics.load(this.words, controlOffset.epoch / 4) === this.epoch;
+    return Atomics.load(this.words, controlOffset.epoch / 4) === this.epochWord;
   }
 
   private fenced(): GaplessError {

@@ -277,6 +277,19 @@ export function lookAtReader(directory: string, name: string, identity: bigint):
   }
 }
 
+/** Whether one of its slots is not whole, and nobody is at it. */
+export function hasTornSlot(directory: string, name: string, identity: bigint): boolean {
+  const memory = openMemory(readerFileOf(directory, name), identity, "read");
+  try {
+    for (let tries = 0; tries < looksMax; tries++) {
+      if (![0, 1].some((index) => readSlot(memory, index) === "torn")) return false;
+    }
+    return true;
+  } finally {
+    memory.mapping.unmap();
+  }
+}
+
 /**
  * Notes in the file of a reader, whether anybody reads or not, that it is not waited for through
  * this sequence. Survives power loss.

@@ -9,7 +9,13 @@ import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { createMappedFile } from "../memory/mapping.ts";
-import { controlFileName, isOfThisBoot, writeHeader } from "./control.ts";
+import {
+  controlFileName,
+  epochCheckOf,
+  epochProblem,
+  isOfThisBoot,
+  writeHeader,
+} from "./control.ts";
 import { rangeOf, type RepairName } from "./flaw.ts";
 import { moveAside, placeAside } from "./keep-aside.ts";
 import { controlBytes, controlMagic, controlOffset, segmentFileName } from "./layout.ts";
@@ -77,6 +83,7 @@ export function repairControl(workshop: Workshop): void {
   const fill = (buffer: ArrayBuffer): void => {
     const view = new DataView(buffer);
     view.setUint32(controlOffset.epoch, epoch, true);
+    view.setInt32(controlOffset.epochCheck, epochCheckOf(epoch), true);
     view.setFloat64(controlOffset.durable, lastSequence, true);
     writeHeader(buffer, controlMagic, identity);
   };
@@ -163,6 +170,8 @@ function whatIsWrong(workshop: Workshop, facts: Facts): string | undefined {
     return `it says that sequence=${durable} was durable`;
   const epoch = (words[controlOffset.epoch / 4] ?? 0) >>> 0;
   if (epoch < facts.epoch) return `it says epoch=${epoch}`;
+  const problem = epochProblem(workshop.control);
+  if (problem !== undefined) return problem;
   const missing = holeBefore(workshop, facts);
   return missing === undefined
     ? undefined
