@@ -13,7 +13,7 @@
 import { systemClock, type Clock } from "../clock.ts";
 import { GaplessError } from "../errors.ts";
 import { Alarm } from "../memory/alarm.ts";
-import { checkLimit } from "./arguments.ts";
+import { checkLimit, checkOptions, checkSignal, checkTimeout, wrong } from "./arguments.ts";
 import { Confluence, type FanInHandler } from "./confluence.ts";
 import type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
 import { nestedPoll } from "./misuse.ts";
@@ -51,13 +51,15 @@ const sleepMaxMs = 250;
  *
  * @throws GaplessError CONFIG_INVALID
  */
-export function openFanIn({ watermarkMs, clock = systemClock }: FanInOptions = {}): FanInReader {
+export function openFanIn(options: FanInOptions = {}): FanInReader {
+  checkOptions("openFanIn", options, { watermarkMs: true, clock: true });
+  const { watermarkMs, clock = systemClock } = options;
+  if (typeof (clock as Partial<Clock> | null)?.nowNs !== "function") {
+    throw wrong("clock", clock, "an object with a method nowNs");
+  }
   if (watermarkMs === undefined) return new FanInReader(new Confluence(clock, undefined));
-  if (!(watermarkMs >= 0 && watermarkMs < Infinity)) {
-    throw new GaplessError(
-      "CONFIG_INVALID",
-      `watermarkMs=${watermarkMs}: expected milliseconds, 0 or more.`,
-    );
+  if (!(typeof watermarkMs === "number" && watermarkMs >= 0 && watermarkMs < Infinity)) {
+    throw wrong("watermarkMs", watermarkMs, "milliseconds, 0 or more");
   }
   return new FanInReader(new Confluence(clock, BigInt(Math.round(watermarkMs * 1e6))));
 }
@@ -112,10 +114,14 @@ export class FanInReader {
    * Adds a source behind the others, also from within a handler and during a wait. What it has that
    * is older than what was delivered already is late.
    *
-   * @throws GaplessError CONFIG_INVALID where the name or the source is among them already
+   * @throws GaplessError CONFIG_INVALID, also where the name or the source is there already; CLOSED
    */
   add(source: FanInSource, name: string): void {
     this.checkOpen();
+    if (typeof name !== "string" || name === "") throw wrong("name", name, "a name for the source");
+    if (typeof (source as Partial<FanInSource> | null | undefined)?.peek !== "function") {
+      throw wrong("source", source, "a subscriber, or another source");
+    }
     const other = this.confluence.nameOf(source, name);
     if (other !== undefined) {
       throw new GaplessError(
@@ -215,8 +221,10 @@ export class FanInReader {
    * and so does the moment at which what is held may go. The event loop stays free.
    */
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
+    checkTimeout(timeoutMs);
+    checkSignal(signal);
+    const deadline = performance.now() + timeoutMs;
     const wakeUp = (): void => this.alarm.ring();
     signal?.addEventListener("abort", wakeUp, { once: true });
     try {
@@ -233,8 +241,9 @@ export class FanInReader {
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
+    checkTimeout(timeoutMs);
+    const deadline = performance.now() + timeoutMs;
     while (true) {
       const words = this.confluence.prepareToSleep();
       const leftMs = this.sleepMsBefore(deadline);

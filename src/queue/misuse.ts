@@ -23,6 +23,31 @@ export function takenElsewhere(directory: string): GaplessError {
   );
 }
 
+/** One claim at a time: whatever else is written would be written over it. */
+export function claimOpen(directory: string): GaplessError {
+  return new GaplessError(
+    "CLAIM_OPEN",
+    `The publisher of ${directory} has a claim that is neither committed nor aborted. Call ` +
+      "commit() or abort() before anything else is claimed or appended.",
+  );
+}
+
+/** There is nothing to commit. */
+export function noClaim(directory: string): GaplessError {
+  return invalid(
+    `The publisher of ${directory} is told to commit, and has no claim: commit() ends a claim() ` +
+      "that has returned an offset, once.",
+  );
+}
+
+/** What was not taken cannot be dealt with. */
+export function commitBeyond(directory: string, sequence: number, position: number): GaplessError {
+  return invalid(
+    `A subscriber of ${directory} is told to commit through sequence=${sequence}, and has taken ` +
+      `${position - 1} at last. Commit what was taken.`,
+  );
+}
+
 function invalid(text: string): GaplessError {
   return new GaplessError("INVALID_OPERATION", text);
 }

@@ -14,6 +14,7 @@
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock, isHeld } from "../memory/lock-file.ts";
+import { checkArray, checkFunctions, checkOptions } from "./arguments.ts";
 import { resolveDirectory } from "./directory.ts";
 import type { RepairName, SequenceRange } from "./flaw.ts";
 import { observeQueue } from "./observed-queue.ts";
@@ -89,6 +90,9 @@ export const repairNames = Object.keys(repairsInOrder) as RepairName[];
  */
 export function repairQueue(directory: string, options: RepairOptions): RepairReport {
   const folder = resolveDirectory(directory);
+  checkOptions("repairQueue", options, { repairs: true, write: true, onStep: true });
+  checkFunctions(options, "onStep");
+  checkArray("repairs", options.repairs, `some of ${repairNames.join(", ")}`);
   const isWritten = options.write === true;
   const asked = new Set(options.repairs);
   const unknown = [...asked].find((name) => !repairNames.includes(name));

@@ -3,6 +3,7 @@ import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { readWakes, wake } from "../memory/sleep.ts";
+import { checkSignal, checkTimeout, wrong } from "./arguments.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import { resolveDirectory } from "./directory.ts";
 import type { Envelope } from "./envelope.ts";
@@ -16,7 +17,7 @@ import {
   type WriterStatus,
 } from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
-import { subscriberClosed } from "./misuse.ts";
+import { commitBeyond, subscriberClosed } from "./misuse.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
 import type { SegmentMemory } from "./segment.ts";
@@ -237,11 +238,17 @@ export class Subscriber implements FanInSource {
     if (options.durable === true) this.file.sync();
   }
 
-  /** The same, for whoever deals with messages later than it takes them. */
+  /**
+   * The same, for whoever deals with messages later than it takes them.
+   *
+   * @throws GaplessError INVALID_OPERATION for what was not taken; CONFIG_INVALID; CLOSED
+   */
   commitThrough(sequence: number): void {
     this.checkOpen();
-    assert(Number.isSafeInteger(sequence) && sequence >= 0, "a commit of what is no sequence");
-    assert(sequence < this.position, "a commit of what was not taken");
+    if (!(Number.isSafeInteger(sequence) && sequence >= 0)) {
+      throw wrong("sequence", sequence, "a whole number, 0 or more");
+    }
+    if (sequence >= this.position) throw commitBeyond(this.directory, sequence, this.position);
     const { reading, file } = this;
     file.noteSeen();
     if (sequence === file.committed?.sequence) return;
@@ -258,7 +265,7 @@ export class Subscriber implements FanInSource {
   seekSequence(sequence: number): void {
     this.checkOpen();
     if (!Number.isSafeInteger(sequence)) {
-      throw invalid(`sequence=${sequence}: expected a whole number`);
+      throw wrong("sequence", sequence, "a whole number");
     }
     const next = nextSequence(this.queue);
     if (sequence > next) {
@@ -278,9 +285,7 @@ export class Subscriber implements FanInSource {
   seekTimestamp(timestampNs: bigint): void {
     this.checkOpen();
     if (typeof timestampNs !== "bigint") {
-      throw invalid(
-        `timestampNs=${String(timestampNs)}: expected nanoseconds since 1970, a bigint`,
-      );
+      throw wrong("timestampNs", timestampNs, "nanoseconds since 1970, a bigint");
     }
     this.goTo(() => spotOfTime(this.queue, timestampNs));
   }
@@ -308,6 +313,7 @@ export class Subscriber implements FanInSource {
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.checkOpen();
     checkTimeout(timeoutMs);
+    checkSignal(signal);
     return this.waiting.wait(timeoutMs, signal);
   }
 
@@ -460,14 +466,4 @@ export class Subscriber implements FanInSource {
     if (this.isOpen) return;
     throw subscriberClosed(this.directory);
   }
-}
-
-/** Infinity is a time as well. */
-function checkTimeout(timeoutMs: number): void {
-  if (timeoutMs >= 0) return;
-  throw invalid(`timeoutMs=${timeoutMs}: expected a number that is not negative`);
-}
-
-function invalid(problem: string): GaplessError {
-  return new GaplessError("CONFIG_INVALID", `${problem}.`);
 }

@@ -7,6 +7,7 @@
  */
 import { setImmediate as rest } from "node:timers/promises";
 import { isGaplessError } from "../errors.ts";
+import { checkFunctions, checkOptions, checkSignal } from "./arguments.ts";
 import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { rangeOf, reasonOf, type QueueFinding, type RepairName } from "./flaw.ts";
@@ -61,6 +62,9 @@ export async function verifyQueue(
   directory: string,
   options: VerifyOptions = {},
 ): Promise<VerifyReport> {
+  checkOptions("verifyQueue", options, { onFinding: true, signal: true });
+  checkFunctions(options, "onFinding");
+  checkSignal(options.signal);
   using queue = observeQueue(directory);
   refuseOtherVersions(queue.directory);
   const findings: QueueFinding[] = [];
