@@ -53,7 +53,8 @@ function formatStep(
   { repair: name, file, what, lost, ...step }: RepairStep,
 ): string[] {
   const { wholeLost = 0, kept } = step;
-  const whole = wholeLost === 0 ? "" : `, ${formatCount(wholeLost)} of them whole`;
+  const whole =
+    wholeLost === 0 ? "" : `; ${formatCount(wholeLost)} of them whole, behind the damage`;
   const losing = lost === undefined ? "" : ` Lost: ${formatRange(lost.from, lost.to)}${whole}.`;
   const keeping = kept === undefined ? "" : ` The file as it is is kept as ${kept}.`;
   return wrap(`${verb}  ${name}  ${file}: ${what}.${losing}${keeping}`, "");

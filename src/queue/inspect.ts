@@ -28,6 +28,9 @@ import {
 import { endNear } from "./segment-end.ts";
 import { durableEndOf } from "./spot.ts";
 
+/** So many segments that are missing are named. */
+const missingMax = 10;
+
 export interface QueueSnapshot {
   readonly directory: string;
   /** Milliseconds since 1970. */
@@ -57,6 +60,8 @@ export interface QueueSnapshot {
 export interface UnreadableFile {
   readonly file: string;
   readonly reason: string;
+  /** Whether it is damaged, or missing; else it may not be read, and nothing is known of it. */
+  readonly isDamaged: boolean;
 }
 
 /**
@@ -129,7 +134,8 @@ export function inspectQueue(directory: string): QueueSnapshot {
   const { control, controlProblem } = queue;
   const unreadable: UnreadableFile[] = [];
   const report = (file: string, error: unknown): void => {
-    unreadable.push({ file, reason: reasonOf(error, queue.directory) });
+    const isDamaged = typeof error === "string" || isGaplessError(error, "STORAGE_CORRUPT");
+    unreadable.push({ file, reason: reasonOf(error, queue.directory), isDamaged });
   };
   const problem = controlProblem ?? epochProblem(control);
   if (problem !== undefined) report(controlFileName, problem);
@@ -182,21 +188,42 @@ function inspectSegments(
 ): SegmentSnapshot[] {
   const { directory, control } = queue;
   const segments: SegmentSnapshot[] = [];
+  const problems: [string, unknown][] = [];
   // The newest first: one that was seen to have begun has ended the one before it.
   for (const number of listSegments(directory).reverse()) {
     const file = segmentFileName(number);
     let segment: Segment | undefined;
     try {
       segment = openSegment(directory, number, control.identity, "read");
-      segments.unshift(inspectSegment(segment, isSettled, report));
+      const note = (name: string, error: unknown): void => void problems.unshift([name, error]);
+      segments.unshift(inspectSegment(segment, isSettled, note));
     } catch (error) {
       // Deleted in between.
-      if (!isGaplessError(error, "DATA_TRIMMED")) report(file, error);
+      if (!isGaplessError(error, "DATA_TRIMMED")) problems.unshift([file, error]);
     } finally {
       segment?.mapping.unmap();
     }
   }
+  for (const [file, error] of problems) report(file, error);
+  const first = segments.find(({ state }) => state !== "reserved")?.number ?? Infinity;
+  for (const number of missingBehind(directory, first)) {
+    report(segmentFileName(number), "missing, and one behind it is there");
+  }
   return segments;
+}
+
+/** Of the segments behind that one: the oldest go first, so none is ever missing between others. */
+function missingBehind(directory: string, first: number): number[] {
+  const numbers = listSegments(directory);
+  // Deleted in between.
+  if (!numbers.includes(first)) return [];
+  const last = numbers.at(-1) ?? first;
+  const missing: number[] = [];
+  for (let number = first + 1; number < last; number++) {
+    if (!numbers.includes(number)) missing.push(number);
+    if (missing.length === missingMax) break;
+  }
+  return missing;
 }
 
 function inspectSegment(segment: Segment, isSettled: boolean, report: Report): SegmentSnapshot {

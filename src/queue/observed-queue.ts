@@ -58,11 +58,26 @@ function isWriterHere(control: Control): boolean {
 
 function controlOf(directory: string): { control: Control; problem: string | undefined } {
   try {
-    return { control: openControl(directory, "read"), problem: undefined };
+    const control = openControl(directory, "read");
+    if (isOfTheSegments(directory, control.identity)) return { control, problem: undefined };
+    control.mapping.unmap();
+    const problem = `${control.filePath} is damaged: it is of another queue than the segments.`;
+    return { control: blankControl(directory), problem };
   } catch (error) {
     if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
     return { control: blankControl(directory), problem: describeError(error) };
   }
+}
+
+/** Whether any of the segments has that identity, or none has another one. */
+function isOfTheSegments(directory: string, identity: bigint): boolean {
+  let isOther = false;
+  for (const number of listSegments(directory).reverse()) {
+    const found = readIdentity(path.join(directory, segmentFileName(number)));
+    if (found === identity) return true;
+    isOther ||= found !== undefined;
+  }
+  return !isOther;
 }
 
 /** One that says nothing of any writer. */

@@ -16,7 +16,7 @@ import {
   isOfThisBoot,
   writeHeader,
 } from "./control.ts";
-import { rangeOf, type RepairName } from "./flaw.ts";
+import { rangeOf, reasonOf, type RepairName } from "./flaw.ts";
 import { moveAside, placeAside } from "./keep-aside.ts";
 import { controlBytes, controlMagic, controlOffset, segmentFileName } from "./layout.ts";
 import { everyReader, recordLoss } from "./loss-ledger.ts";
@@ -57,7 +57,10 @@ export function repairControl(workshop: Workshop): void {
     return;
   }
   const facts = factsOf(workshop);
-  const reason = controlProblem === undefined ? whatIsWrong(workshop, facts) : "it is not whole";
+  const reason =
+    controlProblem === undefined
+      ? whatIsWrong(workshop, facts)
+      : reasonOf(controlProblem, directory);
   if (reason === undefined) return;
   const { lastSequence } = facts;
   const epoch = facts.epoch + 1;

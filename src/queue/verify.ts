@@ -306,6 +306,7 @@ function open({ directory, control }: ObservedQueue, number: number): Opened {
   } catch (error) {
     segment?.mapping.unmap();
     if (isGaplessError(error, "DATA_TRIMMED")) return { kind: "missing" };
+    if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
     return { kind: "broken", reason: reasonOf(error, directory) };
   }
 }

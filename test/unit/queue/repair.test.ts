@@ -263,6 +263,22 @@ test("without its control file a queue is damaged, and not one that is yet to co
   await goOn(directory, count);
 });
 
+test("a control file of another queue is what is wrong, and not all the segments", async (t) => {
+  const directory = await writeQueue(t);
+  const other = await writeQueue(t);
+  const { identity } = inspectQueue(directory);
+  fs.copyFileSync(path.join(other, controlFileName), path.join(directory, controlFileName));
+  const { findings } = await verifyQueue(directory);
+  assert.deepEqual(
+    findings.map(({ severity, file, repair }) => [severity, file, repair]),
+    [["damage", controlFileName, "control"]],
+  );
+  assert.match(findings[0]?.what ?? "", /of another queue than the segments/);
+  assert.match(mend(directory, "control").steps[0]?.what ?? "", /another queue than the segments/);
+  assert.deepEqual([inspectQueue(directory).identity, count], [identity, count]);
+  await goOn(directory, count);
+});
+
 test("what is wrong with a file says what helps with that file", async (t) => {
   const directory = await writeQueue(t);
   await openSubscriber(directory, "ledger").close();
