@@ -51,7 +51,7 @@ export interface Logger {
 export interface Logging extends AsyncDisposable {
   /** A logger whose lines have `name`. @throws GaplessError CONFIG_INVALID */
   logger(name: string): Logger;
-  /** What another thread of the process joins it with. */
+  /** What another thread of the process joins it with. @throws GaplessError CLOSED */
   share(): LoggingHandle;
   /**
    * Resolves when all that was logged before, by any thread, is in the file. Not a sync.

@@ -258,7 +258,7 @@ export class Subscriber implements FanInSource {
 
   /**
    * Goes to the message with that sequence, or to where it comes next. Where it was deleted, to the
-   * oldest that is left.
+   * oldest that is left, without a word: `position` tells.
    *
    * @throws GaplessError DATA_NOT_YET_AVAILABLE for one that is further away
    */
@@ -371,7 +371,7 @@ export class Subscriber implements FanInSource {
   }
 
   /**
-   * Lets another thread of this process have it: see `adoptSubscriber`. Here it is closed; nobody
+   * Lets another thread of this process have it, as `watchQueues` does. Here it is closed; nobody
    * waits in it.
    */
   handOver(): HandedSubscriber {
