@@ -8,7 +8,7 @@ import { setImmediate as rest } from "node:timers/promises";
 import { Command, Option } from "commander";
 import { latencyBuckets, readLatency, recordLatency, type Latency } from "../bus/latency.ts";
 import { invalidConfig, parseSize } from "../config.ts";
-import { assert } from "../errors.ts";
+import { assert, storageFailed } from "../errors.ts";
 import { checksumKinds, recordHeaderBytes, spaceOf, type ChecksumKind } from "../queue/layout.ts";
 import { openPublisher } from "../queue/open-publisher.ts";
 import type { Publisher } from "../queue/publisher.ts";
@@ -23,6 +23,9 @@ const turnMs = 20;
 const sampling = 16;
 const messagesPerLook = 1024;
 const widths = [-8, -12, 16, 10, 9, 9, 9, 9] as const;
+
+/** As a shell has it of a command that Ctrl-C has ended. */
+const exitInterrupted = 130;
 
 interface BenchFlags {
   readonly seconds: number;
@@ -82,7 +85,7 @@ async function bench(directory: string, flags: BenchFlags): Promise<void> {
   }
   using interrupt = untilInterrupted();
   const { signal } = interrupt;
-  const scratch = fs.mkdtempSync(path.join(path.resolve(directory), "gapless-bench-"));
+  const scratch = makeScratch(path.resolve(directory));
   try {
     const print = makePrinter(flags, scratch);
     await using publisher = openPublisher(scratch, {
@@ -96,6 +99,16 @@ async function bench(directory: string, flags: BenchFlags): Promise<void> {
     if (!signal.aborted) print(await flush(publisher, flags, signal));
   } finally {
     fs.rmSync(scratch, { recursive: true, force: true });
+  }
+  // What was printed is of a part of the time that was asked for.
+  if (signal.aborted) process.exitCode = exitInterrupted;
+}
+
+function makeScratch(directory: string): string {
+  try {
+    return fs.mkdtempSync(path.join(directory, "gapless-bench-"));
+  } catch (error) {
+    throw storageFailed(`making a directory in ${directory}`, error);
   }
 }
 

@@ -4,6 +4,9 @@ import { inspectQueue } from "../queue/inspect.ts";
 import { formatJson } from "./json-text.ts";
 import { formatQueue, formatSegments } from "./queue-table.ts";
 
+/** Not all of it could be read. */
+const exitDamaged = 1;
+
 export function queueInspect(): Command {
   return new Command("inspect")
     .description("Show what the files of a queue say, segment by segment. Disturbs nobody.")
@@ -13,5 +16,6 @@ export function queueInspect(): Command {
       const snapshot = inspectQueue(directory);
       const lines = [...formatQueue(snapshot), "", ...formatSegments(snapshot.segments)];
       process.stdout.write(`${flags.json === true ? formatJson(snapshot, 2) : lines.join("\n")}\n`);
+      if (snapshot.unreadable.length > 0) process.exitCode = exitDamaged;
     });
 }

@@ -3,7 +3,10 @@ import { Command } from "commander";
 import { inspectQueue } from "../queue/inspect.ts";
 import { removeReader } from "../queue/reader-removal.ts";
 import { formatJson } from "./json-text.ts";
-import { formatReaders } from "./queue-table.ts";
+import { formatReadersAlone } from "./queue-table.ts";
+
+/** Not all of the queue could be read. */
+const exitDamaged = 1;
 
 interface ReadersFlags {
   readonly remove?: string;
@@ -26,6 +29,8 @@ function show(directory: string, { remove, json }: ReadersFlags): void {
     return;
   }
   const snapshot = inspectQueue(directory);
-  const text = json === true ? formatJson(snapshot.readers, 2) : formatReaders(snapshot).join("\n");
+  const text =
+    json === true ? formatJson(snapshot.readers, 2) : formatReadersAlone(snapshot).join("\n");
   process.stdout.write(`${text}\n`);
+  if (snapshot.unreadable.length > 0) process.exitCode = exitDamaged;
 }

@@ -53,10 +53,20 @@ function formatStep(
   { repair: name, file, what, lost, ...step }: RepairStep,
 ): string[] {
   const { wholeLost = 0, kept } = step;
-  const whole = wholeLost === 0 ? "" : `, ${formatCount(wholeLost)} of them whole`;
+  const whole =
+    wholeLost === 0 ? "" : `; ${formatCount(wholeLost)} of them whole, behind the damage`;
   const losing = lost === undefined ? "" : ` Lost: ${formatRange(lost.from, lost.to)}${whole}.`;
   const keeping = kept === undefined ? "" : ` The file as it is is kept as ${kept}.`;
   return wrap(`${verb}  ${name}  ${file}: ${what}.${losing}${keeping}`, "");
+}
+
+/** What is left to do about damage that no repair mends. */
+function withoutRepair(file: string): string {
+  const reader = /^readers\/(.+)\.reader$/.exec(file)?.[1];
+  return reader === undefined
+    ? "Only a copy mends that; readers go on behind it with skip()"
+    : "Only a copy mends that. Without one, gapless queue readers --remove " +
+        `${reader} forgets the reader, which then begins as a new one`;
 }
 
 /** Which repairs would help, and what none of them does. */
@@ -70,9 +80,7 @@ async function advise(directory: string, isJson: boolean): Promise<void> {
   }
   const lines = [
     ...useful.map((name) => `--${name.padEnd(8)}  ${whatItDoes[name]}`),
-    ...rest.flatMap(({ file, what }) =>
-      wrap(`${file}: ${what}. Only a copy mends that; readers go on behind it with skip()`, ""),
-    ),
+    ...rest.flatMap(({ file, what }) => wrap(`${file}: ${what}. ${withoutRepair(file)}`, "")),
   ];
   process.stdout.write(`${lines.length === 0 ? "There is nothing to mend." : lines.join("\n")}\n`);
 }

@@ -6,6 +6,9 @@ import { formatQueue } from "./queue-table.ts";
 import { openScreen } from "./screen.ts";
 import { watch } from "./watch.ts";
 
+/** Not all of it could be read. */
+const exitDamaged = 1;
+
 interface StatFlags {
   readonly watch?: boolean;
   readonly json?: boolean;
@@ -13,7 +16,10 @@ interface StatFlags {
 
 export function queueStat(): Command {
   return new Command("stat")
-    .description("Show how far a queue and its readers have come. Disturbs nobody.")
+    .description(
+      "Show how far a queue and its readers have come. Disturbs nobody. Exits with 1 where not all " +
+        "of it can be read.",
+    )
     .argument("<path>", "directory of the queue, or of a copy")
     .option("--watch", "look again each second, with rates, until Ctrl-C")
     .option("--json", "print what was seen as one JSON object; with --watch, one a line")
@@ -25,6 +31,7 @@ async function show(directory: string, flags: StatFlags): Promise<void> {
     const snapshot = inspectQueue(directory);
     const text = flags.json === true ? formatJson(snapshot, 2) : formatQueue(snapshot).join("\n");
     process.stdout.write(`${text}\n`);
+    if (snapshot.unreadable.length > 0) process.exitCode = exitDamaged;
     return;
   }
   const screen = openScreen(process.stdout);

@@ -1,6 +1,11 @@
 /** A queue as lines of at most 100 columns: pure, from one look at it, or two. */
 import type { QueueLoss } from "../queue/loss-ledger.ts";
-import type { QueueSnapshot, ReaderSnapshot, SegmentSnapshot } from "../queue/inspect.ts";
+import type {
+  QueueSnapshot,
+  ReaderSnapshot,
+  SegmentSnapshot,
+  UnreadableFile,
+} from "../queue/inspect.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, formatRow, wrap } from "./table.ts";
 
 const lossesShown = 3;
@@ -37,8 +42,14 @@ function formatHead(snapshot: QueueSnapshot, before: QueueSnapshot | undefined):
     `  kept     ${kept}${rates}`,
     `  durable  ${formatDurable(snapshot)}`,
     `  files    ${files.join(", ")}, ${formatBytes(bytes)}`,
-    ...snapshot.unreadable.flatMap(({ file, reason }) => wrap(`DAMAGED  ${file}: ${reason}`, "  ")),
+    ...formatUnreadable(snapshot.unreadable),
   ];
+}
+
+function formatUnreadable(unreadable: readonly UnreadableFile[]): string[] {
+  return unreadable.flatMap(({ file, reason, isDamaged }) =>
+    wrap(`${isDamaged ? "DAMAGED" : "UNREAD "}  ${file}: ${reason}`, "  "),
+  );
 }
 
 function formatDurable({ firstSequence, lastSequence, durableSequence }: QueueSnapshot): string {
@@ -67,8 +78,14 @@ function writtenBytes({ segments }: QueueSnapshot): number {
   return newest === undefined ? 0 : (newest.number - 1) * newest.bytes + newest.end;
 }
 
-/** A line for each reader. */
-export function formatReaders(snapshot: QueueSnapshot, before?: QueueSnapshot): string[] {
+/** The readers by themselves, with those whose files cannot be read. */
+export function formatReadersAlone(snapshot: QueueSnapshot): string[] {
+  const broken = snapshot.unreadable.filter(({ file }) => file.startsWith("readers/"));
+  const isKnown = snapshot.readers.length > 0 || broken.length === 0;
+  return [...(isKnown ? formatReaders(snapshot) : []), ...formatUnreadable(broken)];
+}
+
+function formatReaders(snapshot: QueueSnapshot, before?: QueueSnapshot): string[] {
   const seconds = (snapshot.atMs - (before?.atMs ?? 0)) / 1000;
   const rows = snapshot.readers.map((reader) => {
     const former = before?.readers.find(({ name }) => name === reader.name);

@@ -60,7 +60,10 @@ export function queueTail(): Command {
 
 async function tail(directory: string, flags: TailFlags): Promise<void> {
   using queue = observeQueue(directory);
-  if (queue.controlProblem !== undefined) process.stderr.write(`${queue.controlProblem}\n`);
+  if (queue.controlProblem !== undefined) {
+    process.stderr.write(`${queue.controlProblem}\n`);
+    process.exitCode = exitDamaged;
+  }
   using interrupt = untilInterrupted();
   const { start, end } = rangeOf(queue, flags);
   const reading = new Reading(queue, start, { verify: true, through: "written" });

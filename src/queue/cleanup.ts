@@ -20,6 +20,7 @@ import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory, syncFile } from "../memory/mapping.ts";
 import { reachedStep } from "../steps.ts";
 import { openControl } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import { controlOffset, parseSegmentFileName, segmentFileName } from "./layout.ts";
 import { recordLoss } from "./loss-ledger.ts";
 import { notePassedOver } from "./reader-file.ts";
@@ -62,7 +63,7 @@ export interface Cleanup {
  *   recorded: then what would be lost stays
  */
 export function cleanupSegments(directory: string, policy: RetentionPolicy): Cleanup {
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   checkPolicy(folder, policy);
   const control = openControl(folder, "read");
   try {

@@ -12,11 +12,14 @@ import {
   controlBytes,
   controlMagic,
   controlOffset,
+  epochSalt,
   formatVersion,
   headerOffset,
+  parseSegmentFileName,
   positionSalt,
   writerState,
 } from "./layout.ts";
+import { fileDamaged, openingFailed, remedyOf } from "./storage-errors.ts";
 
 export const controlFileName = "queue.control";
 /** Names the process that may write: memory/lock-file.ts. */
@@ -58,8 +61,8 @@ export function createControl(directory: string, identity: bigint): void {
 }
 
 /**
- * @throws GaplessError STORAGE_CORRUPT for a file that is cut off, damaged or of another version;
- *   DATA_NOT_YET_AVAILABLE where there is none yet
+ * @throws GaplessError STORAGE_CORRUPT for a file that is cut off, damaged or of another version,
+ *   and where it is missing from a queue; DATA_NOT_YET_AVAILABLE where there is no queue yet
  */
 export function openControl(directory: string, access: "read" | "write"): Control {
   const filePath = path.join(directory, controlFileName);
@@ -67,8 +70,8 @@ export function openControl(directory: string, access: "read" | "write"): Contro
   try {
     mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, controlBytes);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw noQueue(directory);
-    throw storageFailed(`opening ${filePath}`, error);
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw nothingThere(directory);
+    throw openingFailed(filePath, controlMagic, error);
   }
   return controlOf(mapping, filePath);
 }
@@ -88,6 +91,24 @@ export function controlOf(mapping: Mapping, filePath: string): Control {
   } catch (error) {
     mapping.unmap();
     throw error;
+  }
+}
+
+/** The error for a directory that has segments, and no control file. */
+export function controlMissing(directory: string): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${path.join(directory, controlFileName)} is missing, and segments are there. ` +
+      remedyOf(controlMagic),
+  );
+}
+
+function holdsSegments(directory: string): boolean {
+  try {
+    return fs.readdirSync(directory).some((name) => parseSegmentFileName(name) !== undefined);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw storageFailed(`looking into ${directory}`, error);
   }
 }
 
@@ -116,12 +137,7 @@ export function writeHeader(buffer: ArrayBuffer, magic: string, identity: bigint
  */
 export function checkHeader(filePath: string, buffer: ArrayBuffer, magic: string): bigint {
   const view = new DataView(buffer);
-  const damaged = (reason: string): GaplessError =>
-    new GaplessError(
-      "STORAGE_CORRUPT",
-      `${filePath} is damaged: ${reason}. Restore it from a copy, or make it anew from the ` +
-        "segments with: gapless queue repair --control",
-    );
+  const damaged = (reason: string): GaplessError => fileDamaged(filePath, magic, reason);
   if (Buffer.from(buffer, 0, magic.length).toString("latin1") !== magic) {
     throw damaged(`it does not begin with ${magic}`);
   }
@@ -129,14 +145,26 @@ export function checkHeader(filePath: string, buffer: ArrayBuffer, magic: string
     throw damaged("the CRC of the header is wrong");
   }
   const version = view.getUint32(headerOffset.version, true);
-  if (version !== formatVersion) {
-    throw new GaplessError(
-      "STORAGE_CORRUPT",
-      `${filePath} has another format: version=${version}, this release reads ` +
-        `version=${formatVersion}. Open it with the release that wrote it.`,
-    );
-  }
+  if (version !== formatVersion) throw otherVersion(filePath, version);
   return view.getBigUint64(headerOffset.identity, true);
+}
+
+/** Of the release that has written the first line; undefined where that does not hold. */
+export function versionOf(buffer: ArrayBuffer, magic: string): number | undefined {
+  const view = new DataView(buffer);
+  const isWhole =
+    Buffer.from(buffer, 0, magic.length).toString("latin1") === magic &&
+    headerCrc(buffer) === view.getUint32(headerOffset.crc, true);
+  return isWhole ? view.getUint32(headerOffset.version, true) : undefined;
+}
+
+/** A file that is whole, and not for this release. */
+export function otherVersion(filePath: string, version: number): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${filePath} has another format: version=${version}, this release reads ` +
+      `version=${formatVersion}. Open it with the release that wrote it.`,
+  );
 }
 
 function headerCrc(buffer: ArrayBuffer): number {
@@ -198,7 +226,31 @@ export function enterWriter(control: Control, epoch: number, isFencing: boolean)
   words[controlOffset.pid / 4] = pid;
   doubles[controlOffset.startTicks / 8] = startTicks;
   Buffer.from(mapping.buffer, controlOffset.boot, bootIdBytes).write(bootId, "hex");
+  storeEpoch(words, epoch);
+}
+
+/** Whoever is killed within leaves one that nothing is checked by, and not one that is damaged. */
+function storeEpoch(words: Int32Array, epoch: number): void {
+  Atomics.store(words, controlOffset.epochCheck / 4, 0);
   Atomics.store(words, controlOffset.epoch / 4, epoch);
+  Atomics.store(words, controlOffset.epochCheck / 4, epochCheckOf(epoch));
+}
+
+/** Of what `storeEpoch` stores. */
+export function epochCheckOf(epoch: number): number {
+  return epoch ^ epochSalt;
+}
+
+/** What is wrong with the epoch of the last writer; undefined where nothing is, or can be told. */
+export function epochProblem({ words }: Control): string | undefined {
+  for (;;) {
+    const check = Atomics.load(words, controlOffset.epochCheck / 4);
+    const epoch = Atomics.load(words, controlOffset.epoch / 4);
+    // It is being stored.
+    if (Atomics.load(words, controlOffset.epochCheck / 4) !== check) continue;
+    const isWhole = check === 0 || check === epochCheckOf(epoch);
+    return isWhole ? undefined : `its epoch=${epoch >>> 0} is not what a writer has stored`;
+  }
 }
 
 /** From now on it writes. What it has taken to come so far is no silence. */
@@ -248,7 +300,9 @@ export function isSilent(
   );
 }
 
-function noQueue(directory: string): GaplessError {
+/** The publisher makes the control file before any segment. */
+function nothingThere(directory: string): GaplessError {
+  if (holdsSegments(directory)) return controlMissing(directory);
   return new GaplessError(
     "DATA_NOT_YET_AVAILABLE",
     `There is no queue in ${directory} yet: its publisher makes it.`,

@@ -5,8 +5,9 @@
  * read as, each new queue comes as a subscriber that is where it begins, and to take it over is no
  * system call. Nothing is missed: what could not be told in time is still there at the next look.
  */
-import path from "node:path";
 import { describeError, GaplessError } from "../errors.ts";
+import { checkFunctions, checkOptions, checkWhole, type OptionNames } from "./arguments.ts";
+import { resolveDirectory } from "./directory.ts";
 import { adoptSubscriber, type HandedSubscriber } from "./hand-over.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName } from "./reader-file.ts";
@@ -94,25 +95,48 @@ export type Discovered =
 const pollIntervalMsDefault = 1000;
 const depthDefault = 4;
 
+const names = {
+  onQueue: true,
+  onReader: true,
+  onGone: true,
+  onReaderGone: true,
+  subscribeAs: true,
+  subscriber: true,
+  onSubscriber: true,
+  onFailure: true,
+  pollIntervalMs: true,
+  inotify: true,
+  depth: true,
+} as const satisfies OptionNames<WatchOptions>;
+
 /**
  * Watches for queues below `root`, which may not exist yet, until it is closed. Links are not
  * followed. It keeps no process from ending.
  *
  *     await using watch = watchQueues("/var/lib/exchange", {
  *       subscribeAs: "risk",
- *       onSubscriber: (subscriber) => fanIn.add(subscriber),
+ *       onSubscriber: (subscriber) => fanIn.add(subscriber, subscriber.directory),
  *     });
  *
  * @throws GaplessError CONFIG_INVALID
  */
 export function watchQueues(root: string, options: WatchOptions): QueueWatch {
+  const folder = resolveDirectory(root);
+  checkOptions("watchQueues", options, names);
   const { pollIntervalMs = pollIntervalMsDefault, depth = depthDefault, subscribeAs } = options;
-  const folder = path.resolve(root);
   checkNumber(folder, "pollIntervalMs", pollIntervalMs, 1);
-  checkNumber(folder, "depth", depth, 0);
+  checkWhole("depth", depth, 0, Number.MAX_SAFE_INTEGER);
+  checkFunctions(options, "onQueue", "onReader", "onGone", "onReaderGone");
+  checkFunctions(options, "onSubscriber", "onFailure");
+  if ((subscribeAs === undefined) !== (options.onSubscriber === undefined)) {
+    throw new GaplessError(
+      "CONFIG_INVALID",
+      "subscribeAs and onSubscriber go together: nobody else would close what is opened.",
+    );
+  }
   if (subscribeAs !== undefined) checkReaderName(subscribeAs);
+  resolveSubscriberOptions(folder, options.subscriber ?? {});
   const { onLoss: _onLoss, ...subscriber } = options.subscriber ?? {};
-  resolveSubscriberOptions(folder, subscriber);
   const task: DiscoveryTask = {
     root: folder,
     depth,

@@ -4,6 +4,7 @@
  *
  * It works on the files, not on their mappings: these are given back while a sync is under way.
  */
+import { fstatSync } from "node:fs";
 import fs from "node:fs/promises";
 import path from "node:path";
 import { storageFailed } from "../errors.ts";
@@ -20,7 +21,7 @@ import {
 } from "./layout.ts";
 import type { Durability } from "./options.ts";
 import { raiseDurable, type Segment } from "./segment.ts";
-import { segmentDamaged } from "./storage-errors.ts";
+import { segmentRemoved } from "./storage-errors.ts";
 
 /** What became of a record. */
 export interface Receipt {
@@ -209,9 +210,14 @@ export class Durable {
     if (file === undefined) {
       // Its readers have it behind them; of the one that is written that cannot be.
       if (segment === undefined) return;
-      throw segmentDamaged(segment.filePath, 0, "it was removed while it was written");
+      throw segmentRemoved(segment.filePath);
     }
     await file.datasync();
+    // One that has lost its name takes a sync as well, and is gone once it is closed.
+    if (fstatSync(file.fd).nlink === 0) {
+      if (segment === undefined) return;
+      throw segmentRemoved(segment.filePath);
+    }
     reachedStep("queue.synced");
     if (segment?.mapping.isMapped === true) raiseDurable(segment, end);
     else await raiseMark(file, end);

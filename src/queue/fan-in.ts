@@ -11,10 +11,12 @@
  *      delivered      |  held, where a source has nothing
  */
 import { systemClock, type Clock } from "../clock.ts";
-import { assert, GaplessError } from "../errors.ts";
+import { GaplessError } from "../errors.ts";
 import { Alarm } from "../memory/alarm.ts";
+import { checkLimit, checkOptions, checkSignal, checkTimeout, wrong } from "./arguments.ts";
 import { Confluence, type FanInHandler } from "./confluence.ts";
 import type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
+import { nestedPoll } from "./misuse.ts";
 
 export interface FanInOptions {
   /**
@@ -49,13 +51,15 @@ const sleepMaxMs = 250;
  *
  * @throws GaplessError CONFIG_INVALID
  */
-export function openFanIn({ watermarkMs, clock = systemClock }: FanInOptions = {}): FanInReader {
+export function openFanIn(options: FanInOptions = {}): FanInReader {
+  checkOptions("openFanIn", options, { watermarkMs: true, clock: true });
+  const { watermarkMs, clock = systemClock } = options;
+  if (typeof (clock as Partial<Clock> | null)?.nowNs !== "function") {
+    throw wrong("clock", clock, "an object with a method nowNs");
+  }
   if (watermarkMs === undefined) return new FanInReader(new Confluence(clock, undefined));
-  if (!(watermarkMs >= 0 && watermarkMs < Infinity)) {
-    throw new GaplessError(
-      "CONFIG_INVALID",
-      `watermarkMs=${watermarkMs}: expected milliseconds, 0 or more.`,
-    );
+  if (!(typeof watermarkMs === "number" && watermarkMs >= 0 && watermarkMs < Infinity)) {
+    throw wrong("watermarkMs", watermarkMs, "milliseconds, 0 or more");
   }
   return new FanInReader(new Confluence(clock, BigInt(Math.round(watermarkMs * 1e6))));
 }
@@ -110,10 +114,14 @@ export class FanInReader {
    * Adds a source behind the others, also from within a handler and during a wait. What it has that
    * is older than what was delivered already is late.
    *
-   * @throws GaplessError CONFIG_INVALID where the name or the source is among them already
+   * @throws GaplessError CONFIG_INVALID, also where the name or the source is there already; CLOSED
    */
   add(source: FanInSource, name: string): void {
     this.checkOpen();
+    if (typeof name !== "string" || name === "") throw wrong("name", name, "a name for the source");
+    if (typeof (source as Partial<FanInSource> | null | undefined)?.peek !== "function") {
+      throw wrong("source", source, "a subscriber, or another source");
+    }
     const other = this.confluence.nameOf(source, name);
     if (other !== undefined) {
       throw new GaplessError(
@@ -149,11 +157,12 @@ export class FanInReader {
    *
    * @throws GaplessError what a source has to say of its next message, such as STORAGE_CORRUPT:
    *   nobody knows the time of that message, so none is delivered until it is put right, or the
-   *   source is removed
+   *   source is removed; INVALID_OPERATION from within a handler, or where somebody else has taken
+   *   from a source; CLOSED
    */
   poll(handler: FanInHandler, limit: number): number {
     this.checkOpen();
-    assert(!this.isPolling, "a handler polls the fan-in that called it");
+    if (this.isPolling) throw nestedPoll("a fan-in");
     this.isPolling = true;
     let count = 0;
     try {
@@ -166,6 +175,7 @@ export class FanInReader {
     } finally {
       this.isPolling = false;
     }
+    if (count === 0) checkLimit(limit);
     return count;
   }
 
@@ -211,8 +221,10 @@ export class FanInReader {
    * and so does the moment at which what is held may go. The event loop stays free.
    */
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
+    checkTimeout(timeoutMs);
+    checkSignal(signal);
+    const deadline = performance.now() + timeoutMs;
     const wakeUp = (): void => this.alarm.ring();
     signal?.addEventListener("abort", wakeUp, { once: true });
     try {
@@ -229,8 +241,9 @@ export class FanInReader {
 
   /** The same for a thread of its own. */
   waitBlocking(timeoutMs: number): void {
-    const deadline = performance.now() + timeoutMs;
     this.checkOpen();
+    checkTimeout(timeoutMs);
+    const deadline = performance.now() + timeoutMs;
     while (true) {
       const words = this.confluence.prepareToSleep();
       const leftMs = this.sleepMsBefore(deadline);

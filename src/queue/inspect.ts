@@ -9,7 +9,7 @@ import path from "node:path";
 import { isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
 import { isMappedBy } from "../memory/mapped-files.ts";
-import { isOfThisBoot, writerOf, type Position } from "./control.ts";
+import { controlFileName, epochProblem, isOfThisBoot, writerOf, type Position } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { reasonOf } from "./flaw.ts";
 import { controlOffset, recordOffset, segmentFileName, type ChecksumKind } from "./layout.ts";
@@ -27,6 +27,9 @@ import {
 } from "./segment.ts";
 import { endNear } from "./segment-end.ts";
 import { durableEndOf } from "./spot.ts";
+
+/** So many segments that are missing are named. */
+const missingMax = 10;
 
 export interface QueueSnapshot {
   readonly directory: string;
@@ -57,6 +60,8 @@ export interface QueueSnapshot {
 export interface UnreadableFile {
   readonly file: string;
   readonly reason: string;
+  /** Whether it is damaged, or missing; else it may not be read, and nothing is known of it. */
+  readonly isDamaged: boolean;
 }
 
 /**
@@ -129,9 +134,11 @@ export function inspectQueue(directory: string): QueueSnapshot {
   const { control, controlProblem } = queue;
   const unreadable: UnreadableFile[] = [];
   const report = (file: string, error: unknown): void => {
-    unreadable.push({ file, reason: reasonOf(error, queue.directory) });
+    const isDamaged = typeof error === "string" || isGaplessError(error, "STORAGE_CORRUPT");
+    unreadable.push({ file, reason: reasonOf(error, queue.directory), isDamaged });
   };
-  if (controlProblem !== undefined) report(path.basename(control.filePath), controlProblem);
+  const problem = controlProblem ?? epochProblem(control);
+  if (problem !== undefined) report(controlFileName, problem);
   // Before the segments: what is noted is there.
   const isSettled = isOfThisBoot(control);
   const position = isSettled ? readPositionSoon(control) : undefined;
@@ -181,21 +188,42 @@ function inspectSegments(
 ): SegmentSnapshot[] {
   const { directory, control } = queue;
   const segments: SegmentSnapshot[] = [];
+  const problems: [string, unknown][] = [];
   // The newest first: one that was seen to have begun has ended the one before it.
   for (const number of listSegments(directory).reverse()) {
     const file = segmentFileName(number);
     let segment: Segment | undefined;
     try {
       segment = openSegment(directory, number, control.identity, "read");
-      segments.unshift(inspectSegment(segment, isSettled, report));
+      const note = (name: string, error: unknown): void => void problems.unshift([name, error]);
+      segments.unshift(inspectSegment(segment, isSettled, note));
     } catch (error) {
       // Deleted in between.
-      if (!isGaplessError(error, "DATA_TRIMMED")) report(file, error);
+      if (!isGaplessError(error, "DATA_TRIMMED")) problems.unshift([file, error]);
     } finally {
       segment?.mapping.unmap();
     }
   }
+  for (const [file, error] of problems) report(file, error);
+  const first = segments.find(({ state }) => state !== "reserved")?.number ?? Infinity;
+  for (const number of missingBehind(directory, first)) {
+    report(segmentFileName(number), "missing, and one behind it is there");
+  }
   return segments;
+}
+
+/** Of the segments behind that one: the oldest go first, so none is ever missing between others. */
+function missingBehind(directory: string, first: number): number[] {
+  const numbers = listSegments(directory);
+  // Deleted in between.
+  if (!numbers.includes(first)) return [];
+  const last = numbers.at(-1) ?? first;
+  const missing: number[] = [];
+  for (let number = first + 1; number < last; number++) {
+    if (!numbers.includes(number)) missing.push(number);
+    if (missing.length === missingMax) break;
+  }
+  return missing;
 }
 
 function inspectSegment(segment: Segment, isSettled: boolean, report: Report): SegmentSnapshot {

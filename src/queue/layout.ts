@@ -56,6 +56,9 @@ export const headerOffset = {
   crc: 60,
 } as const;
 
+/** The first line. */
+export const headerBytes = headerOffset.crc + 4;
+
 export const segmentOffset = {
   checksum: 12,
   number: 24,
@@ -144,6 +147,8 @@ export const controlOffset = {
   open: 76,
   startTicks: 80,
   boot: 88,
+  /** The epoch and `epochSalt`, by exclusive or; 0 while it is stored, or where nobody has yet. */
+  epochCheck: 104,
 
   /** How far the writer has come. A hint: a crash can leave it behind by one step. */
   segment: 128,
@@ -167,6 +172,9 @@ export const writerState = {
   /** It takes over from a writer that may live, and has not put an end to what that one writes. */
   fencing: 2,
 } as const;
+
+/** So that the check of an epoch is never 0. */
+export const epochSalt = 0x47_41_50_45;
 
 /** So that a line of zeros is no position. */
 export const positionSalt = 0x47_41_50_4c;
@@ -239,7 +247,7 @@ export function parseSegmentFileName(name: string): number | undefined {
   return /^\d{10}\.segment$/.test(name) ? Number(name.slice(0, numberDigits)) : undefined;
 }
 
-assert(headerOffset.crc + 4 === segmentOffset.firstSequence, "the first line is 64 bytes");
+assert(headerBytes === segmentOffset.firstSequence, "the first line is 64 bytes");
 assert(segmentOffset.begunCrc === segmentOffset.firstSequence + 20, "what the begun CRC covers");
 assert(segmentOffset.sealedCrc === segmentOffset.lastSequence + 20, "what the sealed CRC covers");
 assert(segmentOffset.indexed + 4 <= segmentHeaderBytes, "the header overlaps the index");

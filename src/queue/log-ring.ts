@@ -19,7 +19,10 @@ import {
   type LogMemory,
 } from "./log-layout.ts";
 
-/** What a line may say beside its text. Names are those of the properties. */
+/**
+ * What a line may say beside its text. Names are those of the properties. Of what is none of these
+ * only its kind is kept: log the message of an error, and the parts of an object by themselves.
+ */
 export type LogFields = Readonly<Record<string, string | number | bigint | boolean>>;
 
 /** Up to here a loop over the characters is faster than a call that does it. */

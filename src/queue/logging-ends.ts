@@ -76,6 +76,7 @@ abstract class ThreadLogging implements Logging {
   }
 
   share(): LoggingHandle {
+    if (this.closing !== undefined || this.isClosed) throw closedError();
     return this.handle;
   }
 

@@ -19,6 +19,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { invalidConfig } from "../config.ts";
 import { describeError, isGaplessError, storageFailed } from "../errors.ts";
+import { makeDirectory } from "./directory.ts";
 import {
   logWord,
   makeLogMemory,
@@ -50,7 +51,7 @@ export interface Logger {
 export interface Logging extends AsyncDisposable {
   /** A logger whose lines have `name`. @throws GaplessError CONFIG_INVALID */
   logger(name: string): Logger;
-  /** What another thread of the process joins it with. */
+  /** What another thread of the process joins it with. @throws GaplessError CLOSED */
   share(): LoggingHandle;
   /**
    * Resolves when all that was logged before, by any thread, is in the file. Not a sync.
@@ -114,7 +115,7 @@ function takeRing(memory: LogMemory): LogRing {
 /** A mistake is told where it is made, not by the sidecar later. */
 function prepareFile(file: string): void {
   try {
-    fs.mkdirSync(path.dirname(file), { recursive: true });
+    makeDirectory(path.dirname(file));
     fs.closeSync(fs.openSync(file, "a"));
   } catch (error) {
     const failure = storageFailed(`opening ${file}`, error);

@@ -10,6 +10,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { storageFailed } from "../errors.ts";
 import { syncDirectory } from "../memory/mapping.ts";
+import { resolveDirectory } from "./directory.ts";
 
 export const lossesFileName = "losses.jsonl";
 
@@ -68,14 +69,19 @@ export function recordLoss(directory: string, loss: QueueLoss): void {
   }
 }
 
-/** All that was recorded, of every reader. */
+/**
+ * All that was recorded, of every reader.
+ *
+ * @throws GaplessError CONFIG_INVALID; SYSTEM_CALL_FAILED where it may not be read
+ */
 export function readLosses(directory: string): LossLedger {
+  const filePath = path.join(resolveDirectory(directory), lossesFileName);
   let text: string;
   try {
-    text = fs.readFileSync(path.join(directory, lossesFileName), "utf8");
+    text = fs.readFileSync(filePath, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return { losses: [], unreadable: 0 };
-    throw error;
+    throw storageFailed(`reading ${filePath}`, error);
   }
   const lines = text.split("\n").filter((line) => line !== "");
   const losses = lines.map(parseLoss).filter((loss) => loss !== undefined);

@@ -4,7 +4,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { describeError, GaplessError, isGaplessError } from "../errors.ts";
+import { describeError, isGaplessError } from "../errors.ts";
 import { isMappedBy } from "../memory/mapped-files.ts";
 import {
   checkHeader,
@@ -14,6 +14,7 @@ import {
   writerOf,
   type Control,
 } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import { controlBytes, segmentFileName, segmentHeaderBytes, segmentMagic } from "./layout.ts";
 import { listSegments } from "./segment.ts";
 import { nowhere, type QueueFiles } from "./spot.ts";
@@ -27,7 +28,7 @@ export interface ObservedQueue extends QueueFiles, Disposable {
 
 /** @throws GaplessError DATA_NOT_YET_AVAILABLE where there is nothing of a queue. */
 export function observeQueue(directory: string): ObservedQueue {
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const { control, problem } = controlOf(folder);
   return {
     directory: folder,
@@ -57,16 +58,26 @@ function isWriterHere(control: Control): boolean {
 
 function controlOf(directory: string): { control: Control; problem: string | undefined } {
   try {
-    return { control: openControl(directory, "read"), problem: undefined };
-  } catch (error) {
-    if (!(error instanceof GaplessError)) throw error;
-    if (!isDirectory(directory)) throw error;
-    const isMissing = isGaplessError(error, "DATA_NOT_YET_AVAILABLE");
-    if (isMissing && listSegments(directory).length === 0) throw error;
-    const filePath = path.join(directory, controlFileName);
-    const problem = isMissing ? `${filePath} is missing.` : describeError(error);
+    const control = openControl(directory, "read");
+    if (isOfTheSegments(directory, control.identity)) return { control, problem: undefined };
+    control.mapping.unmap();
+    const problem = `${control.filePath} is damaged: it is of another queue than the segments.`;
     return { control: blankControl(directory), problem };
+  } catch (error) {
+    if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
+    return { control: blankControl(directory), problem: describeError(error) };
   }
+}
+
+/** Whether any of the segments has that identity, or none has another one. */
+function isOfTheSegments(directory: string, identity: bigint): boolean {
+  let isOther = false;
+  for (const number of listSegments(directory).reverse()) {
+    const found = readIdentity(path.join(directory, segmentFileName(number)));
+    if (found === identity) return true;
+    isOther ||= found !== undefined;
+  }
+  return !isOther;
 }
 
 /** One that says nothing of any writer. */
@@ -96,8 +107,4 @@ function readIdentity(filePath: string): bigint | undefined {
   } catch {
     return undefined;
   }
-}
-
-function isDirectory(directory: string): boolean {
-  return fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory() === true;
 }

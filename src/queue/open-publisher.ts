@@ -3,12 +3,13 @@ import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
-import { syncDirectory } from "../memory/mapping.ts";
 import type { ProcessIdentity } from "../memory/process-identity.ts";
 import { reachedStep } from "../steps.ts";
 import {
+  controlMissing,
   createControl,
   enterWriter,
+  epochProblem,
   isQueue,
   isSilent,
   mayHaveWriter,
@@ -20,12 +21,14 @@ import {
   type Control,
   type Position,
 } from "./control.ts";
-import { controlOffset } from "./layout.ts";
+import { makeDirectory, resolveDirectory } from "./directory.ts";
+import { controlMagic, controlOffset } from "./layout.ts";
 import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
 import { preallocate } from "./preallocation.ts";
 import { Publisher } from "./publisher.ts";
 import { fenceOff, recover, type Recovered, type Tail } from "./recovery.ts";
 import { listSegments, removeUnfinishedSegments } from "./segment.ts";
+import { fileDamaged } from "./storage-errors.ts";
 import { noSupply } from "./supply.ts";
 
 /**
@@ -40,10 +43,7 @@ import { noSupply } from "./supply.ts";
  *   another version; STORAGE_FULL
  */
 export function openPublisher(directory: string, options: PublisherOptions = {}): Publisher {
-  if (typeof directory !== "string" || directory === "") {
-    throw new GaplessError("CONFIG_INVALID", "A queue needs its directory: it is empty.");
-  }
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const resolved = resolveOptions(folder, options);
   const release = takeDirectory(folder, resolved);
   try {
@@ -60,6 +60,8 @@ function open(directory: string, options: ResolvedOptions, release: () => void):
   if (!isQueue(directory)) begin(directory);
   const control = openControl(directory, "write");
   try {
+    const problem = epochProblem(control);
+    if (problem !== undefined) throw fileDamaged(control.filePath, controlMagic, problem);
     // Only with takeOverAfterMs: the lock is another's as long as it lives.
     const isFencing = mayHaveWriter(control);
     let recovered = isFencing ? undefined : recover(directory, control);
@@ -114,14 +116,7 @@ function hasFallenSilent(directory: string, holder: ProcessIdentity, ms: number)
 
 /** Makes the control file of a new queue. */
 function begin(directory: string): void {
-  const numbers = listSegments(directory);
-  if (numbers.length > 0) {
-    throw new GaplessError(
-      "STORAGE_CORRUPT",
-      `${directory} has segments and no queue.control. Restore that from a copy; without one, ` +
-        "gapless queue repair --control makes it anew.",
-    );
-  }
+  if (listSegments(directory).length > 0) throw controlMissing(directory);
   createControl(directory, newIdentity());
 }
 
@@ -143,14 +138,4 @@ function refuseFirstVersion(directory: string): void {
     `${directory} holds a queue of another format: version=1. Open it with the release that ` +
       "wrote it, or move it away.",
   );
-}
-
-/** Makes the directory so that its own name, and those of the parents made with it, last. */
-function makeDirectory(directory: string): void {
-  const first = fs.mkdirSync(directory, { recursive: true });
-  if (first === undefined) return;
-  const top = path.dirname(first);
-  for (let made = directory; made !== top; made = path.dirname(made)) {
-    syncDirectory(path.dirname(made));
-  }
 }

@@ -1,5 +1,6 @@
 /** What a publisher can be told; checked once, then frozen. */
 import { GaplessError } from "../errors.ts";
+import { checkOptions, type OptionNames } from "./arguments.ts";
 import { pageBytes, segmentBytesMax, segmentBytesMin, type ChecksumKind } from "./layout.ts";
 
 /**
@@ -10,21 +11,27 @@ import { pageBytes, segmentBytesMax, segmentBytesMin, type ChecksumKind } from "
 export type Durability = "process" | "sync" | { readonly intervalMs: number };
 
 export interface PublisherOptions {
-  /** Size of a segment file in bytes, 4 KiB to 1 GiB, in whole pages. Default 128 MiB. */
+  /** Size of a segment file in bytes, 4 KiB to 1 GiB, rounded up to whole pages. Default 128 MiB. */
   readonly segmentBytes?: number;
   /** How new segments tell damage. Default `fast`. */
   readonly checksum?: ChecksumKind;
   /** Default `process`. */
   readonly durability?: Durability;
-  /** Bytes of all segments that may be there before appends are refused. No limit by default. */
+  /**
+   * Bytes of all segments that may be there before appends are refused: two segments at least. No
+   * limit by default.
+   */
   readonly maxBytes?: number;
-  /** The same in segments. */
+  /** The same in segments, two at least. */
   readonly maxSegments?: number;
   /** What an append does that a limit refuses. Default `fail`: it answers BACK_PRESSURED. */
   readonly whenFull?: "fail" | { readonly blockMs: number };
   /** Whether a worker thread makes the next segment ahead of time. Default true. */
   readonly preallocate?: boolean;
-  /** A live writer that was silent for so long loses the queue. Default: none ever does. */
+  /**
+   * A live writer that was silent for so long loses the queue: a second at least. Default: none
+   * ever does.
+   */
   readonly takeOverAfterMs?: number;
   /** Told of a torn tail that a crash has left and that was cut off. */
   readonly onCut?: (what: string) => void;
@@ -47,16 +54,28 @@ export interface ResolvedOptions {
 const segmentBytesDefault = 128 * 1024 * 1024;
 /** A queue needs one segment to write in while another is read. */
 const segmentsLeast = 2;
+const names = {
+  segmentBytes: true,
+  checksum: true,
+  durability: true,
+  maxBytes: true,
+  maxSegments: true,
+  whenFull: true,
+  preallocate: true,
+  takeOverAfterMs: true,
+  onCut: true,
+} as const satisfies OptionNames<PublisherOptions>;
 const kinds: readonly unknown[] = ["none", "fast", "crc32c"] satisfies ChecksumKind[];
 
 /** @throws GaplessError CONFIG_INVALID naming the option and what was expected. */
 export function resolveOptions(directory: string, options: PublisherOptions): ResolvedOptions {
+  checkOptions("openPublisher", options, names);
   const wrong = (key: string, value: unknown, expected: string): GaplessError =>
     new GaplessError(
       "CONFIG_INVALID",
       `${key}=${JSON.stringify(value)} of the queue in ${directory}: expected ${expected}.`,
     );
-  const count = (key: keyof PublisherOptions, least: number, most: number, value: unknown) => {
+  const count = (key: string, least: number, most: number, value: unknown) => {
     const isRight = Number.isSafeInteger(value) && Number(value) >= least && Number(value) <= most;
     if (!isRight) throw wrong(key, value, `a whole number from ${least} to ${most}`);
     return Number(value);
@@ -72,7 +91,7 @@ export function resolveOptions(directory: string, options: PublisherOptions): Re
     if (typeof durability !== "object" || (durability as unknown) === null) {
       throw wrong("durability", durability, "process, sync or { intervalMs }");
     }
-    count("durability", 1, 2 ** 31 - 1, durability.intervalMs);
+    count("durability.intervalMs", 1, 2 ** 31 - 1, durability.intervalMs);
   }
   if (whenFull !== "fail" && (typeof whenFull !== "object" || (whenFull as unknown) === null)) {
     throw wrong("whenFull", whenFull, "fail or { blockMs }");
@@ -91,7 +110,7 @@ export function resolveOptions(directory: string, options: PublisherOptions): Re
     durability,
     maxBytes: bound("maxBytes", segmentsLeast * segmentBytes),
     maxSegments: bound("maxSegments", segmentsLeast),
-    blockMs: whenFull === "fail" ? 0 : count("whenFull", 1, 2 ** 31 - 1, whenFull.blockMs),
+    blockMs: whenFull === "fail" ? 0 : count("whenFull.blockMs", 1, 2 ** 31 - 1, whenFull.blockMs),
     preallocate,
     takeOverAfterMs:
       options.takeOverAfterMs === undefined

@@ -11,11 +11,14 @@ import fs from "node:fs";
 import path from "node:path";
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
+import { checkOptions, checkSignal, type OptionNames } from "./arguments.ts";
 import { controlFileName, openControl, readPosition, type Control } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import { controlOffset, segmentFileName } from "./layout.ts";
 import { detectDisconnect, type DisconnectReason } from "./liveness.ts";
+import { checkReaderName } from "./reader-file.ts";
 import { openSubscriber, type Subscriber } from "./subscriber.ts";
-import type { SubscriberOptions } from "./subscriber-options.ts";
+import { resolveSubscriberOptions, type SubscriberOptions } from "./subscriber-options.ts";
 
 export interface PassiveDiscoveryOptions {
   /** Between two looks. Default 100 milliseconds. */
@@ -50,6 +53,12 @@ interface OpenQueue {
   subscriber: Subscriber | undefined;
 }
 
+const names = {
+  pollIntervalMs: true,
+  ttlMs: true,
+  subscriber: true,
+  signal: true,
+} as const satisfies OptionNames<PassiveDiscoveryOptions>;
 const pollIntervalMsDefault = 100;
 const ttlMsDefault = 1000;
 /** A living writer beats more often: for so long it is not looked at closely. */
@@ -92,8 +101,12 @@ export class PassiveDiscovery
   /** @throws GaplessError CONFIG_INVALID */
   constructor(directory: string, name: string, options: PassiveDiscoveryOptions = {}) {
     super();
+    checkOptions("PassiveDiscovery", options, names);
     const { pollIntervalMs = pollIntervalMsDefault, ttlMs = ttlMsDefault, signal } = options;
-    this.directory = path.resolve(directory);
+    this.directory = resolveDirectory(directory);
+    checkReaderName(name);
+    checkSignal(signal);
+    resolveSubscriberOptions(this.directory, options.subscriber ?? {});
     this.name = name;
     this.controlPath = path.join(this.directory, controlFileName);
     this.pollIntervalMs = checkMs(this.directory, "pollIntervalMs", pollIntervalMs, 1);
@@ -244,7 +257,12 @@ export class PassiveDiscovery
   }
 
   private inodeOf(filePath: string): bigint | undefined {
-    return fs.statSync(filePath, { throwIfNoEntry: false, bigint: true })?.ino;
+    try {
+      return fs.statSync(filePath, { throwIfNoEntry: false, bigint: true })?.ino;
+    } catch (error) {
+      this.fail(error);
+      return undefined;
+    }
   }
 }
 

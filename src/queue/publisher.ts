@@ -10,11 +10,12 @@
  * then fails, whenever it wakes up, and nothing that it wrote is ever seen.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { assert, GaplessError } from "../errors.ts";
+import { GaplessError } from "../errors.ts";
 import { beatAt, renewClock, startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
 import { notePosition, readersBed, type Control } from "./control.ts";
+import { checkArray, checkSignal, checkTimeout } from "./arguments.ts";
 import { checksums, type Checksum } from "./checksum.ts";
 import { Durable, type Receipt } from "./durable.ts";
 import {
@@ -27,6 +28,7 @@ import {
   spaceOf,
 } from "./layout.ts";
 import { mayGrow } from "./limits.ts";
+import { claimOpen, noClaim } from "./misuse.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { recordWord } from "./record.ts";
 import { RecordClock } from "./record-clock.ts";
@@ -97,6 +99,8 @@ export class Publisher {
   /** Counts the writers of the queue; each record has that of its writer. */
   readonly epoch: number;
 
+  /** The same as it is stored, and loaded. */
+  private readonly epochWord: number;
   private readonly control: Control;
   private readonly words: Int32Array;
   private readonly doubles: Float64Array;
@@ -139,7 +143,8 @@ export class Publisher {
     const { directory, control, epoch, recovered, options, supply, release } = parts;
     const { tail } = recovered;
     this.directory = directory;
-    this.epoch = epoch;
+    this.epoch = epoch >>> 0;
+    this.epochWord = epoch | 0;
     this.control = control;
     this.words = control.words;
     this.doubles = control.doubles;
@@ -169,7 +174,11 @@ export class Publisher {
     startBeating(this);
   }
 
-  /** Where the payload of an open claim is written. Valid until it is committed or aborted. */
+  /**
+   * Where the payload of an open claim is written, at the offset that `claim` has returned: valid
+   * until it is committed or aborted. It is the whole segment, and nothing checks where you write:
+   * without a claim, or outside of it, that is damage.
+   */
   get memory(): SegmentMemory {
     return this.segment;
   }
@@ -192,7 +201,7 @@ export class Publisher {
    * @param timestampNs Nanoseconds since 1970; the clock's where there is none.
    * @throws GaplessError PAYLOAD_TOO_LARGE; STORAGE_FULL, after which the same call succeeds once
    *   there is room; FENCED once another writer has taken over; INPUT_MALFORMED for a type that is
-   *   no u32; CLOSED. After a sync that failed, its SYSTEM_CALL_FAILED
+   *   no u32; CLAIM_OPEN; CLOSED. After a sync that failed, what `flush` threw
    */
   append(type: number, payload: Uint8Array, timestampNs?: bigint): number {
     checkPayload(payload);
@@ -221,7 +230,7 @@ export class Publisher {
       this.end + spaceOf(headerBytes + length) <= this.capacity;
     if (!hasRoom && !this.makeRoom(length)) return BACK_PRESSURED;
     checkType(type);
-    assert(this.claimed === 0, "a claim is made while another is open");
+    if (this.claimed !== 0) throw claimOpen(this.directory);
     if (timestampNs === undefined) {
       this.clock.read();
       this.stamp(this.end);
@@ -237,11 +246,12 @@ export class Publisher {
   /**
    * Completes the record that was claimed, and returns its sequence.
    *
-   * @throws GaplessError FENCED: another writer has taken over, and the record is not in the queue
+   * @throws GaplessError FENCED: another writer has taken over, and the record is not in the queue;
+   *   INVALID_OPERATION without a claim; CLOSED
    */
   commit(): number {
     const { segment, end, claimed } = this;
-    assert(claimed !== 0, "a commit without a claim");
+    if (claimed === 0) throw this.nothingClaimed();
     this.claimed = 0;
     this.describe(end, claimed, this.claimedType, this.sequence + 1);
     const next = end + spaceOf(claimed);
@@ -251,8 +261,9 @@ export class Publisher {
     return this.sequence;
   }
 
-  /** Gives a claim back; no record comes of it. */
+  /** Gives a claim back; no record comes of it. Without a claim, and once closed, it does nothing. */
   abort(): void {
+    if (this.claimed === 0) return;
     this.segment.bytes.fill(0, this.end + recordOffset.sum, this.end + this.claimed);
     this.claimed = 0;
   }
@@ -262,15 +273,17 @@ export class Publisher {
    * there for a reader and after SIGKILL of this process, or none is: they lie in one segment.
    * Those without a time of their own have that of the call.
    *
-   * @throws GaplessError as `append`; PAYLOAD_TOO_LARGE where they do not fit into a segment
+   * @throws GaplessError as `append`; PAYLOAD_TOO_LARGE where they do not fit into a segment;
+   *   CONFIG_INVALID where it is given no array
    */
   appendMany(entries: readonly Entry[]): number {
-    const first = entries[0];
-    if (first === undefined) return this.sequence;
-    assert(this.claimed === 0, "records are appended while a claim is open");
+    checkArray("entries", entries, "records");
+    if (this.claimed !== 0) throw claimOpen(this.directory);
+    if (entries.length === 0) return this.sequence;
     const { payloadBytesMax } = this;
     let space = 0;
-    for (const { type, payload, timestampNs } of entries) {
+    for (const entry of entries as readonly (Entry | null | undefined)[]) {
+      const { type, payload, timestampNs } = entry ?? noEntry;
       checkType(type);
       checkPayload(payload);
       const { length } = payload;
@@ -283,6 +296,7 @@ export class Publisher {
       if (!this.makeRoom(space - headerBytes)) return BACK_PRESSURED;
     }
     const { segment, end } = this;
+    const firstBytes = entries[0]?.payload.length ?? 0;
     let at = end;
     let { sequence } = this;
     this.clock.read();
@@ -296,7 +310,7 @@ export class Publisher {
       if (at > end) segment.words[at >>> 2] = length;
       at += spaceOf(length);
     }
-    this.complete(end, headerBytes + first.payload.length, at);
+    this.complete(end, headerBytes + firstBytes, at);
     for (let start = end; start < at; start += spaceOf(segment.words[start >>> 2] ?? 0)) {
       this.note(segment, start, ++this.sequence);
     }
@@ -306,20 +320,24 @@ export class Publisher {
 
   /**
    * Appends a record, and waits until it has reached the level that the queue is to have: for
-   * `sync` that is the device, else the page cache. Where a limit refuses it, it waits for room.
+   * `sync` that is the device, else the page cache. Where a limit refuses it, it waits for room;
+   * `signal` ends that, and then nothing was appended. A record that was is waited for to the end.
    *
-   * @throws GaplessError as `append`; SYSTEM_CALL_FAILED where the device failed
+   * @throws GaplessError as `append` and `flush`
    */
   async publish(
     type: number,
     payload: Uint8Array,
     options: { readonly timestampNs?: bigint; readonly signal?: AbortSignal } = {},
   ): Promise<Receipt> {
-    let sequence = this.append(type, payload, options.timestampNs);
+    const { timestampNs, signal } = options;
+    checkSignal(signal);
+    signal?.throwIfAborted();
+    let sequence = this.append(type, payload, timestampNs);
     while (sequence === BACK_PRESSURED) {
-      options.signal?.throwIfAborted();
-      await this.waitForRoom(payload.length, roomWaitMs, options.signal);
-      sequence = this.append(type, payload, options.timestampNs);
+      await this.waitForRoom(payload.length, roomWaitMs, signal);
+      signal?.throwIfAborted();
+      sequence = this.append(type, payload, timestampNs);
     }
     if (this.options.durability === "sync") await this.durable.flush();
     return { sequence, level: this.durable.level(sequence) };
@@ -328,8 +346,9 @@ export class Publisher {
   /**
    * Makes durable what was appended before the call. Calls at the same time share their syncs.
    *
-   * @throws GaplessError SYSTEM_CALL_FAILED where the device failed. That is final: what it lost
-   *   cannot be told, so the queue takes nothing more until it is opened again
+   * @throws GaplessError SYSTEM_CALL_FAILED where the device failed; STORAGE_CORRUPT where the
+   *   segment that is written was removed. That is final: what was lost cannot be told, so the
+   *   queue takes nothing more until it is opened again. CLOSED
    */
   async flush(): Promise<Receipt> {
     this.checkOpen();
@@ -345,8 +364,14 @@ export class Publisher {
   /**
    * Waits until a payload of `length` bytes could be appended, and returns whether it could. The
    * event loop stays free.
+   *
+   * @throws GaplessError PAYLOAD_TOO_LARGE, INPUT_MALFORMED for what no append takes; CLOSED
    */
   async waitForRoom(length: number, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    this.checkOpen();
+    this.checkLength(length);
+    checkTimeout(timeoutMs);
+    checkSignal(signal);
     const deadline = performance.now() + timeoutMs;
     while (!this.hasRoom(spaceOf(headerBytes + length))) {
       const leftMs = deadline - performance.now();
@@ -414,7 +439,7 @@ export class Publisher {
     words[word + inRecord.sequence] = sequence;
     words[word + inRecord.sequence + 1] = sequence < wordRange ? 0 : sequence / wordRange;
     words[word + inRecord.type] = type;
-    words[word + inRecord.epoch] = this.epoch;
+    words[word + inRecord.epoch] = this.epochWord;
     words[word + inRecord.sum] = this.checksum(
       this.segment,
       offset + sequenceOffset,
@@ -468,10 +493,8 @@ export class Publisher {
   /** The way of what has no room in this segment. False where a limit refuses the next one. */
   private makeRoom(length: number): boolean {
     this.checkOpen();
-    assert(this.claimed === 0, "room is made while a claim is open");
-    if (!(Number.isSafeInteger(length) && length >= 0 && length <= this.payloadBytesMax)) {
-      throw tooLarge(this.directory, length, this.payloadBytesMax);
-    }
+    if (this.claimed !== 0) throw claimOpen(this.directory);
+    this.checkLength(length);
     const space = spaceOf(headerBytes + length);
     if (!this.hasRoom(space) && !this.waitBlocking(space)) {
       // Otherwise it would be told to try again for ever.
@@ -480,6 +503,20 @@ export class Publisher {
     }
     if (this.end + space > this.capacity) this.roll();
     return true;
+  }
+
+  private checkLength(length: number): void {
+    if (!(Number.isSafeInteger(length) && length >= 0)) {
+      throw malformed(`length=${String(length)}`, "a whole number of bytes");
+    }
+    if (length > this.payloadBytesMax) {
+      throw tooLarge(this.directory, length, this.payloadBytesMax);
+    }
+  }
+
+  private nothingClaimed(): GaplessError {
+    this.checkOpen();
+    return noClaim(this.directory);
   }
 
   private hasRoom(space: number): boolean {
@@ -570,7 +607,7 @@ export class Publisher {
 
   /** Whether nobody has taken over. */
   private isWriter(): boolean {
-    return Atomics.load(this.words, controlOffset.epoch / 4) === this.epoch;
+    return Atomics.load(this.words, controlOffset.epoch / 4) === this.epochWord;
   }
 
   private fenced(): GaplessError {
@@ -594,9 +631,13 @@ export class Publisher {
 
 /** A publisher's segment before it has one, and once it is closed. */
 const nothing = {} as Segment;
+/** In place of an entry that is none: its type is refused. */
+const noEntry = {} as Entry;
 
 function checkType(type: number): void {
-  if (type >>> 0 !== type) throw malformed(`type=${type}`, "a whole number from 0 to 2^32 - 1");
+  // Of a bigint, the shift would throw something else.
+  if (typeof type === "number" && type >>> 0 === type) return;
+  throw malformed(`type=${String(type)}`, "a whole number from 0 to 2^32 - 1");
 }
 
 function checkPayload(payload: unknown): void {

@@ -1,13 +1,13 @@
 /** Whether what the control file and the files of the readers say of the records is so. */
 import fs from "node:fs";
 import path from "node:path";
-import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
+import { controlFileName, epochProblem, isOfThisBoot, readPosition } from "./control.ts";
 import { epochOf, nextSequence } from "./finding.ts";
 import { rangeOf, reasonOf } from "./flaw.ts";
 import { controlOffset } from "./layout.ts";
 import { lossesFileName, readLosses } from "./loss-ledger.ts";
 import type { ObservedQueue } from "./observed-queue.ts";
-import { listReaders, lookAtReader, readerFileOf } from "./reader-file.ts";
+import { hasTornSlot, listReaders, lookAtReader, readerFileOf } from "./reader-file.ts";
 import type { Check, Progress } from "./segment-check.ts";
 
 export function checkNotes(queue: ObservedQueue, check: Check, progress: Progress): void {
@@ -27,10 +27,14 @@ function checkControl(
   const file = controlFileName;
   const durable = control.doubles[controlOffset.durable / 8] ?? 0;
   const last = (progress.sequence ?? 1) - 1;
-  const epoch = control.words[controlOffset.epoch / 4] ?? 0;
-  if (epoch >>> 0 < progress.epoch) {
-    const what = `epoch=${epoch >>> 0}, and a record is of epoch=${progress.epoch}`;
-    report({ severity: "flaw", file, offset: controlOffset.epoch, what, repair: "control" });
+  const epoch = (control.words[controlOffset.epoch / 4] ?? 0) >>> 0;
+  const problem = epochProblem(control);
+  const ofEpoch = { file, offset: controlOffset.epoch, repair: "control" } as const;
+  if (problem !== undefined) {
+    report({ severity: "damage", ...ofEpoch, what: problem });
+  } else if (epoch < progress.epoch) {
+    const what = `epoch=${epoch}, and a record is of epoch=${progress.epoch}`;
+    report({ severity: "flaw", ...ofEpoch, what });
   }
   const isBeyond = !isLive && durable > last;
   if (isBeyond || !(durable >= 0)) {
@@ -58,6 +62,12 @@ function checkReader(
   const file = path.relative(directory, filePath);
   try {
     const { committed } = lookAtReader(directory, name, control.identity);
+    if (hasTornSlot(directory, name, control.identity)) {
+      const what =
+        "one of its two slots does not hold: a commit was cut short by a crash, or it is " +
+        "damaged. The other one counts; what came behind it is delivered again";
+      report({ severity: "note", file, what });
+    }
     if (committed === undefined) return;
     const { sequence, epoch } = committed;
     const last = (progress.sequence ?? 1) - 1;

@@ -23,6 +23,7 @@ import {
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";
+import { fileDamaged, openingFailed } from "./storage-errors.ts";
 
 export const readersFolder = "readers";
 
@@ -276,6 +277,19 @@ export function lookAtReader(directory: string, name: string, identity: bigint):
   }
 }
 
+/** Whether one of its slots is not whole, and nobody is at it. */
+export function hasTornSlot(directory: string, name: string, identity: bigint): boolean {
+  const memory = openMemory(readerFileOf(directory, name), identity, "read");
+  try {
+    for (let tries = 0; tries < looksMax; tries++) {
+      if (![0, 1].some((index) => readSlot(memory, index) === "torn")) return false;
+    }
+    return true;
+  } finally {
+    memory.mapping.unmap();
+  }
+}
+
 /**
  * Notes in the file of a reader, whether anybody reads or not, that it is not waited for through
  * this sequence. Survives power loss.
@@ -294,7 +308,12 @@ export function notePassedOver(
 }
 
 function openMemory(filePath: string, identity: bigint, access: "read" | "write"): ReaderMemory {
-  const mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, readerBytes);
+  let mapping: Mapping;
+  try {
+    mapping = (access === "read" ? mapFileToRead : mapFile)(filePath, readerBytes);
+  } catch (error) {
+    throw isGaplessError(error) ? openingFailed(filePath, readerMagic, error) : error;
+  }
   try {
     if (checkHeader(filePath, mapping.buffer, readerMagic) !== identity) {
       throw damaged(filePath, "it is of another queue");
@@ -362,9 +381,5 @@ function slotAt(index: number): number {
 }
 
 function damaged(filePath: string, reason: string): GaplessError {
-  return new GaplessError(
-    "STORAGE_CORRUPT",
-    `${filePath} is damaged: ${reason}. Restore it from a copy, or remove it: then the reader ` +
-      "begins as a new one.",
-  );
+  return fileDamaged(filePath, readerMagic, reason);
 }

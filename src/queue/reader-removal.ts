@@ -4,6 +4,7 @@ import path from "node:path";
 import { GaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
 import { syncDirectory } from "../memory/mapping.ts";
+import { resolveDirectory } from "./directory.ts";
 import { checkReaderName, readerFileOf, readerLockOf } from "./reader-file.ts";
 
 /**
@@ -15,7 +16,7 @@ import { checkReaderName, readerFileOf, readerLockOf } from "./reader-file.ts";
  */
 export function removeReader(directory: string, name: string): void {
   checkReaderName(name);
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const filePath = readerFileOf(folder, name);
   if (!fs.existsSync(filePath)) {
     throw new GaplessError("CONFIG_INVALID", `There is no reader ${name} in ${folder}.`);

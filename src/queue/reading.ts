@@ -8,7 +8,8 @@
  * Records that are as they should be are taken in a tight loop. Whatever else is there ends it, and
  * is looked at closely: nothing yet, an end, the first record of another writer, damage.
  */
-import { assert, GaplessError, isGaplessError } from "../errors.ts";
+import { GaplessError, isGaplessError } from "../errors.ts";
+import { checkLimit } from "./arguments.ts";
 import { Backwards } from "./backwards.ts";
 import { crc32c, xxHash32 } from "./checksum.ts";
 import { hasNoted, isNoted, isOfThisBoot } from "./control.ts";
@@ -24,6 +25,7 @@ import {
   recordOffset,
 } from "./layout.ts";
 import { Cursor, recordWord, sequenceAt, sumOf } from "./record.ts";
+import { nestedPoll, subscriberClosed, takenElsewhere } from "./misuse.ts";
 import { spotBehindDamage } from "./salvage.ts";
 import type { Segment, SegmentMemory } from "./segment.ts";
 import { durableEndOf, nowhere, type QueueFiles, type Spot } from "./spot.ts";
@@ -78,10 +80,13 @@ export class Reading {
   private limit = 0;
   /** Index of the segment's kind of checksum where sums are checked; else 0. */
   private sums = 0;
-  /** Of the record that was peeked at. 0: none was. */
+  /** Where the record begins that was peeked at: where that is not `offset`, none was. */
+  private peekedAt = -1;
+  /** Its length. */
   private peeked = 0;
   /** Counts whatever moves the reader but a poll. */
   private moves = 0;
+  private isPolling = false;
   /** Whether the writer is of this boot: then nothing that was there can be missing. */
   private isSettled = false;
   /** From which sequence on which writer wrote, as far as is needed to commit. */
@@ -129,32 +134,41 @@ export class Reading {
 
   /** Bytes of its payload. */
   get payloadLength(): number {
+    if (this.peekedAt !== this.offset) throw this.notPeeked();
     return this.peeked - recordHeaderBytes;
   }
 
   /** As `Subscriber.poll`; `isWithin` one segment: views of what was taken stay whole. */
   poll(handler: MessageHandler, limit: number, isWithin = false): number {
     const most = this.mostOf(limit);
+    if (this.isPolling) throw nestedPoll(`a subscriber of ${this.queue.directory}`);
+    this.isPolling = true;
     let count = 0;
-    while (count < most) {
-      const { moves } = this;
-      count += this.run(handler, most - count);
-      if (count >= most || this.moves !== moves) break;
-      const found = isWithin && count > 0 ? this.look() : this.find();
-      if (found === "record") continue;
-      if (typeof found === "string" || count > 0) break;
-      throw found;
+    try {
+      while (count < most) {
+        const { moves } = this;
+        count += this.run(handler, most - count);
+        if (count >= most || this.moves !== moves) break;
+        const found = isWithin && count > 0 ? this.look() : this.find();
+        if (found === "record") continue;
+        if (typeof found === "string" || count > 0) break;
+        throw found;
+      }
+    } finally {
+      this.isPolling = false;
     }
+    if (count === 0) checkLimit(limit);
     return count;
   }
 
   /** As `FanInSource.peek`. */
   peek(): boolean {
-    if (this.peeked !== 0) return true;
+    if (this.peekedAt === this.offset) return true;
     if (this.mostOf(1) < 1) return false;
     const found = this.find();
     if (found === "nothing") return false;
     if (found !== "record") throw found;
+    this.peekedAt = this.offset;
     this.peeked = this.words[this.offset >>> 2] ?? 0;
     this.envelope.moveTo(this.offset);
     return true;
@@ -162,16 +176,15 @@ export class Reading {
 
   /** As `FanInSource.take`. */
   take(): void {
-    assert(this.peeked !== 0, "a message is taken that was not peeked at");
+    if (this.peekedAt !== this.offset) throw this.notPeeked();
     this.offset += (this.peeked + (recordAlignment - 1)) & -recordAlignment;
     this.sequence++;
-    this.peeked = 0;
     this.moves++;
   }
 
   /** Whether there is nothing to take, and nothing to be told. Stays within the segment. */
   get isEmpty(): boolean {
-    if (this.peeked !== 0) return false;
+    if (this.peekedAt === this.offset) return false;
     if (this.mostOf(1) < 1) return true;
     const found = this.look();
     if (found !== "end") return found === "nothing";
@@ -287,7 +300,7 @@ export class Reading {
 
   /** How many may be taken. A call of it begins every step. */
   private mostOf(limit: number): number {
-    if (this.hasClosed) throw closed(this.queue);
+    if (this.hasClosed) throw subscriberClosed(this.queue.directory);
     if (!this.isSettled) this.trust();
     if (!this.isDurableOnly) return limit;
     const durable = this.controlDoubles[controlOffset.durable / 8] ?? 0;
@@ -299,7 +312,7 @@ export class Reading {
     const { segment, words, limit, sums, epoch, moves, envelope } = this;
     let low = this.sequence | 0;
     const high = (this.sequence / wordRange) | 0;
-    this.peeked = 0;
+    this.peekedAt = -1;
     let count = 0;
     while (count < most) {
       const { offset } = this;
@@ -443,7 +456,7 @@ export class Reading {
     this.envelope.enter(segment.words);
     this.offset = offset;
     this.epoch = epoch | 0;
-    this.peeked = 0;
+    this.peekedAt = -1;
     this.trust();
   }
 
@@ -461,8 +474,9 @@ export class Reading {
     this.epochs.push({ from: this.sequence, epoch });
     this.epoch = epoch;
   }
-}
 
-function closed({ directory }: QueueFiles): GaplessError {
-  return new GaplessError("CLOSED", `A subscriber of ${directory} is closed.`);
+  private notPeeked(): GaplessError {
+    const { directory } = this.queue;
+    return this.hasClosed ? subscriberClosed(directory) : takenElsewhere(directory);
+  }
 }

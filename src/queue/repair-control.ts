@@ -9,8 +9,14 @@ import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { createMappedFile } from "../memory/mapping.ts";
-import { controlFileName, isOfThisBoot, writeHeader } from "./control.ts";
-import { rangeOf, type RepairName } from "./flaw.ts";
+import {
+  controlFileName,
+  epochCheckOf,
+  epochProblem,
+  isOfThisBoot,
+  writeHeader,
+} from "./control.ts";
+import { rangeOf, reasonOf, type RepairName } from "./flaw.ts";
 import { moveAside, placeAside } from "./keep-aside.ts";
 import { controlBytes, controlMagic, controlOffset, segmentFileName } from "./layout.ts";
 import { everyReader, recordLoss } from "./loss-ledger.ts";
@@ -51,7 +57,10 @@ export function repairControl(workshop: Workshop): void {
     return;
   }
   const facts = factsOf(workshop);
-  const reason = controlProblem === undefined ? whatIsWrong(workshop, facts) : "it is not whole";
+  const reason =
+    controlProblem === undefined
+      ? whatIsWrong(workshop, facts)
+      : reasonOf(controlProblem, directory);
   if (reason === undefined) return;
   const { lastSequence } = facts;
   const epoch = facts.epoch + 1;
@@ -77,6 +86,7 @@ export function repairControl(workshop: Workshop): void {
   const fill = (buffer: ArrayBuffer): void => {
     const view = new DataView(buffer);
     view.setUint32(controlOffset.epoch, epoch, true);
+    view.setInt32(controlOffset.epochCheck, epochCheckOf(epoch), true);
     view.setFloat64(controlOffset.durable, lastSequence, true);
     writeHeader(buffer, controlMagic, identity);
   };
@@ -163,6 +173,8 @@ function whatIsWrong(workshop: Workshop, facts: Facts): string | undefined {
     return `it says that sequence=${durable} was durable`;
   const epoch = (words[controlOffset.epoch / 4] ?? 0) >>> 0;
   if (epoch < facts.epoch) return `it says epoch=${epoch}`;
+  const problem = epochProblem(workshop.control);
+  if (problem !== undefined) return problem;
   const missing = holeBefore(workshop, facts);
   return missing === undefined
     ? undefined

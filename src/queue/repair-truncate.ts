@@ -75,7 +75,7 @@ function truncate(workshop: Workshop, segment: Segment, beginning: Beginning): v
     file,
     what:
       `ends the log behind sequence=${last.lastSequence}, at offset=${end}: ` +
-      "what is there is no record",
+      "the record there does not hold",
     ...(lost && { lost }),
     wholeLost: behind.count,
     kept,

@@ -14,9 +14,12 @@
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock, isHeld } from "../memory/lock-file.ts";
+import { checkArray, checkFunctions, checkOptions } from "./arguments.ts";
+import { resolveDirectory } from "./directory.ts";
 import type { RepairName, SequenceRange } from "./flaw.ts";
 import { observeQueue } from "./observed-queue.ts";
 import { writerLockName } from "./control.ts";
+import { refuseOtherVersions } from "./other-version.ts";
 import { listReaders, readerLockOf } from "./reader-file.ts";
 import { repairControl } from "./repair-control.ts";
 import { repairHeaders } from "./repair-header.ts";
@@ -81,11 +84,15 @@ export const repairNames = Object.keys(repairsInOrder) as RepairName[];
  * Mends a queue, or says how it would. Nobody may write to it or read it meanwhile.
  *
  * @throws GaplessError WRITER_ALREADY_ACTIVE, ALREADY_OPEN with who has it open; CONFIG_INVALID for
- *   a repair that there is not; STORAGE_CORRUPT where one repair needs another one first;
+ *   a repair that there is not; STORAGE_CORRUPT where one repair needs another one first, and
+ *   where any file is of another version; SYSTEM_CALL_FAILED where one may not be read or written;
  *   STORAGE_FULL; DATA_NOT_YET_AVAILABLE where there is nothing of a queue
  */
 export function repairQueue(directory: string, options: RepairOptions): RepairReport {
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
+  checkOptions("repairQueue", options, { repairs: true, write: true, onStep: true });
+  checkFunctions(options, "onStep");
+  checkArray("repairs", options.repairs, `some of ${repairNames.join(", ")}`);
   const isWritten = options.write === true;
   const asked = new Set(options.repairs);
   const unknown = [...asked].find((name) => !repairNames.includes(name));
@@ -95,6 +102,7 @@ export function repairQueue(directory: string, options: RepairOptions): RepairRe
   }
   // Before the lock: that would make a file in a directory that has nothing of a queue.
   observeQueue(folder)[Symbol.dispose]();
+  refuseOtherVersions(folder);
   const release = isWritten ? lock(folder) : refuseWriter(folder);
   try {
     refuseReaders(folder);
@@ -123,7 +131,7 @@ function lock(directory: string): () => void {
     return acquireLock(path.join(directory, writerLockName));
   } catch (error) {
     if (isGaplessError(error, "ALREADY_OPEN")) throw hasWriter(directory, error);
-    throw error;
+    throw storageFailed(`taking ${directory}`, error);
   }
 }
 

@@ -1,6 +1,7 @@
 /** Retention as it is left running: beside a publisher, or in a process of its own. */
-import path from "node:path";
 import { GaplessError } from "../errors.ts";
+import { checkFunctions, wrong } from "./arguments.ts";
+import { resolveDirectory } from "./directory.ts";
 import { checkPolicy, type PassedOver, type RetentionPolicy } from "./retention.ts";
 import { RoundsSidecar } from "./rounds.ts";
 import { siblingModule } from "./sidecar.ts";
@@ -52,8 +53,12 @@ const intervalMsDefault = 10_000;
  * @throws GaplessError CONFIG_INVALID
  */
 export function startRetention(directory: string, options: RetentionOptions): Retention {
+  if (typeof options !== "object" || (options as unknown) === null) {
+    throw wrong("options of startRetention", options, "an object");
+  }
+  checkFunctions(options, "onRemoved", "onPassedOver", "onFailure");
   const { intervalMs = intervalMsDefault, onRemoved, onPassedOver, onFailure, ...policy } = options;
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   checkPolicy(folder, policy);
   if (!(typeof intervalMs === "number" && intervalMs >= 1)) {
     throw new GaplessError(

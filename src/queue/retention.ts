@@ -11,6 +11,7 @@
  * recorded.
  */
 import { GaplessError } from "../errors.ts";
+import { checkOptions, checkWhole, type OptionNames } from "./arguments.ts";
 
 const nsPerMs = 1_000_000n;
 
@@ -20,7 +21,7 @@ export interface RetentionPolicy {
   readonly ageMs?: number;
   /** Bytes of all segments. */
   readonly bytes?: number;
-  /** How many segments. */
+  /** How many segments. The newest two stay in any case. */
   readonly segments?: number;
   /** A reader that has not been seen for so long, and is not alive, is not waited for. */
   readonly readerTtlMs?: number;
@@ -113,13 +114,25 @@ export function neededFrom(
   return Math.min(...waitedFor.map(({ position }) => position));
 }
 
+const names = {
+  ageMs: true,
+  bytes: true,
+  segments: true,
+  readerTtlMs: true,
+  readerLagMax: true,
+} as const satisfies OptionNames<RetentionPolicy>;
+
 /** @throws GaplessError CONFIG_INVALID */
 export function checkPolicy(directory: string, policy: RetentionPolicy): void {
+  checkOptions("a retention policy", policy, names);
   const { ageMs, bytes, segments, readerTtlMs, readerLagMax } = policy;
   const limits = { ageMs, bytes, segments, readerTtlMs, readerLagMax };
   for (const [name, value] of Object.entries(limits)) {
     if (value === undefined || (typeof value === "number" && value >= 0)) continue;
     throw invalid(directory, `${name}=${value}, expected a number that is not negative`);
+  }
+  if (segments !== undefined && segments !== Infinity) {
+    checkWhole("segments", segments, 0, Number.MAX_SAFE_INTEGER);
   }
   if (ageMs === undefined && bytes === undefined && segments === undefined) {
     throw invalid(directory, "no limit, expected ageMs, bytes, segments or several of them");

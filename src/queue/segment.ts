@@ -26,7 +26,7 @@ import {
   segmentOffset,
   type ChecksumKind,
 } from "./layout.ts";
-import { segmentDamaged } from "./storage-errors.ts";
+import { openingFailed, segmentDamaged } from "./storage-errors.ts";
 
 /** The bytes of a segment, as whoever reads or writes a payload in place wants them. */
 export interface SegmentMemory {
@@ -131,7 +131,7 @@ export function openSegment(
     mapping = map(filePath, segmentHeaderBytes, { inPlace: true });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") throw segmentGone(filePath);
-    throw storageFailed(`opening ${filePath}`, error);
+    throw openingFailed(filePath, segmentMagic, error);
   }
   try {
     return segmentOf(mapping, filePath, number, identity);

@@ -1,5 +1,6 @@
 /** What a subscriber can be told; checked once, then frozen. */
 import { GaplessError } from "../errors.ts";
+import { checkOptions, type OptionNames } from "./arguments.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import type { StartMode } from "./start.ts";
 
@@ -36,6 +37,15 @@ export interface ResolvedSubscriberOptions {
 
 const spinMicrosDefault = 50;
 
+const names = {
+  start: true,
+  through: true,
+  verify: true,
+  wait: true,
+  spinMicros: true,
+  onLoss: true,
+} as const satisfies OptionNames<SubscriberOptions>;
+
 const starts = [
   "resume-strict",
   "resume-snapshot",
@@ -66,6 +76,7 @@ export function resolveSubscriberOptions(
     if (found === undefined) throw wrong(key, values.join(", "));
     return found;
   };
+  checkOptions("openSubscriber", options, names);
   const { verify = true, spinMicros = spinMicrosDefault, onLoss } = options;
   if (typeof verify !== "boolean") throw wrong("verify", "true or false");
   if (!(typeof spinMicros === "number" && spinMicros >= 0 && spinMicros < Infinity)) {

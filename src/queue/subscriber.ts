@@ -1,10 +1,11 @@
 /** The reading end of a queue: any number of them, each at its own pace, in whatever process. */
-import path from "node:path";
 import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { readWakes, wake } from "../memory/sleep.ts";
+import { checkSignal, checkTimeout, wrong } from "./arguments.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
+import { resolveDirectory } from "./directory.ts";
 import type { Envelope } from "./envelope.ts";
 import type { FanInSource } from "./fan-in-source.ts";
 import { nextSequence, spotOf, spotOfTime } from "./finding.ts";
@@ -16,6 +17,7 @@ import {
   type WriterStatus,
 } from "./liveness.ts";
 import { recordLoss, type LossCause, type QueueLoss } from "./loss-ledger.ts";
+import { commitBeyond, subscriberClosed } from "./misuse.ts";
 import { checkReaderName, ReaderFile } from "./reader-file.ts";
 import { Reading, type MessageHandler } from "./reading.ts";
 import type { SegmentMemory } from "./segment.ts";
@@ -62,10 +64,7 @@ export function openSubscriber(
   name: string,
   options: SubscriberOptions = {},
 ): Subscriber {
-  if (typeof directory !== "string" || directory === "") {
-    throw new GaplessError("CONFIG_INVALID", "A queue needs its directory: it is empty.");
-  }
-  const folder = path.resolve(directory);
+  const folder = resolveDirectory(directory);
   const resolved = resolveSubscriberOptions(folder, options);
   checkReaderName(name);
   const control = openControl(folder, "write");
@@ -151,7 +150,9 @@ export class Subscriber implements FanInSource {
 
   /**
    * Hands up to `limit` messages to `handler`, in order, and returns how many. It never waits.
-   * Where the handler throws, the message that it threw on is not taken.
+   * Where the handler throws, the message that it threw on is not taken. It is not yet while the
+   * handler runs either: a `commit` there ends before it, `next` returns it once more, and takes
+   * it. A handler that moves the reader, or closes it, ends the poll behind its message.
    *
    *     while (running) {
    *       if (subscriber.poll(onMessage, 256) === 0) await subscriber.wait(1000, signal);
@@ -159,7 +160,7 @@ export class Subscriber implements FanInSource {
    *     }
    *
    * @throws GaplessError STORAGE_CORRUPT, DATA_TRIMMED: what comes next is damaged, or was deleted.
-   *   So says every call until `skip` or a seek; CLOSED
+   *   So says every call until `skip` or a seek; INVALID_OPERATION from within a handler; CLOSED
    */
   poll(handler: MessageHandler, limit: number): number {
     const { reading } = this;
@@ -237,11 +238,17 @@ export class Subscriber implements FanInSource {
     if (options.durable === true) this.file.sync();
   }
 
-  /** The same, for whoever deals with messages later than it takes them. */
+  /**
+   * The same, for whoever deals with messages later than it takes them.
+   *
+   * @throws GaplessError INVALID_OPERATION for what was not taken; CONFIG_INVALID; CLOSED
+   */
   commitThrough(sequence: number): void {
     this.checkOpen();
-    assert(Number.isSafeInteger(sequence) && sequence >= 0, "a commit of what is no sequence");
-    assert(sequence < this.position, "a commit of what was not taken");
+    if (!(Number.isSafeInteger(sequence) && sequence >= 0)) {
+      throw wrong("sequence", sequence, "a whole number, 0 or more");
+    }
+    if (sequence >= this.position) throw commitBeyond(this.directory, sequence, this.position);
     const { reading, file } = this;
     file.noteSeen();
     if (sequence === file.committed?.sequence) return;
@@ -251,14 +258,14 @@ export class Subscriber implements FanInSource {
 
   /**
    * Goes to the message with that sequence, or to where it comes next. Where it was deleted, to the
-   * oldest that is left.
+   * oldest that is left, without a word: `position` tells.
    *
    * @throws GaplessError DATA_NOT_YET_AVAILABLE for one that is further away
    */
   seekSequence(sequence: number): void {
     this.checkOpen();
     if (!Number.isSafeInteger(sequence)) {
-      throw invalid(`sequence=${sequence}: expected a whole number`);
+      throw wrong("sequence", sequence, "a whole number");
     }
     const next = nextSequence(this.queue);
     if (sequence > next) {
@@ -278,9 +285,7 @@ export class Subscriber implements FanInSource {
   seekTimestamp(timestampNs: bigint): void {
     this.checkOpen();
     if (typeof timestampNs !== "bigint") {
-      throw invalid(
-        `timestampNs=${String(timestampNs)}: expected nanoseconds since 1970, a bigint`,
-      );
+      throw wrong("timestampNs", timestampNs, "nanoseconds since 1970, a bigint");
     }
     this.goTo(() => spotOfTime(this.queue, timestampNs));
   }
@@ -308,6 +313,7 @@ export class Subscriber implements FanInSource {
   async wait(timeoutMs: number, signal?: AbortSignal): Promise<void> {
     this.checkOpen();
     checkTimeout(timeoutMs);
+    checkSignal(signal);
     return this.waiting.wait(timeoutMs, signal);
   }
 
@@ -365,7 +371,7 @@ export class Subscriber implements FanInSource {
   }
 
   /**
-   * Lets another thread of this process have it: see `adoptSubscriber`. Here it is closed; nobody
+   * Lets another thread of this process have it, as `watchQueues` does. Here it is closed; nobody
    * waits in it.
    */
   handOver(): HandedSubscriber {
@@ -458,16 +464,6 @@ export class Subscriber implements FanInSource {
 
   private checkOpen(): void {
     if (this.isOpen) return;
-    throw new GaplessError("CLOSED", `A subscriber of ${this.directory} is closed.`);
+    throw subscriberClosed(this.directory);
   }
-}
-
-/** Infinity is a time as well. */
-function checkTimeout(timeoutMs: number): void {
-  if (timeoutMs >= 0) return;
-  throw invalid(`timeoutMs=${timeoutMs}: expected a number that is not negative`);
-}
-
-function invalid(problem: string): GaplessError {
-  return new GaplessError("CONFIG_INVALID", `${problem}.`);
 }

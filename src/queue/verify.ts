@@ -7,11 +7,13 @@
  */
 import { setImmediate as rest } from "node:timers/promises";
 import { isGaplessError } from "../errors.ts";
+import { checkFunctions, checkOptions, checkSignal } from "./arguments.ts";
 import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { rangeOf, reasonOf, type QueueFinding, type RepairName } from "./flaw.ts";
 import { controlOffset, endMark, segmentFileName, segmentOffset } from "./layout.ts";
 import { observeQueue, type ObservedQueue } from "./observed-queue.ts";
+import { refuseOtherVersions } from "./other-version.ts";
 import { checkNotes } from "./queue-notes.ts";
 import { salvage } from "./salvage.ts";
 import { checkSegment, type Check, type CheckStart, type Progress } from "./segment-check.ts";
@@ -52,14 +54,19 @@ export interface VerifyReport {
  * Verifies a queue, be it written right now, a copy, or damaged. It rests now and then, so that
  * others come to their turn.
  *
- * @throws GaplessError DATA_NOT_YET_AVAILABLE where there is nothing of a queue; what `signal` was
- *   aborted with
+ * @throws GaplessError DATA_NOT_YET_AVAILABLE where there is nothing of a queue; STORAGE_CORRUPT
+ *   where any file of it is of another version; SYSTEM_CALL_FAILED where one may not be read;
+ *   CONFIG_INVALID; what `signal` was aborted with
  */
 export async function verifyQueue(
   directory: string,
   options: VerifyOptions = {},
 ): Promise<VerifyReport> {
+  checkOptions("verifyQueue", options, { onFinding: true, signal: true });
+  checkFunctions(options, "onFinding");
+  checkSignal(options.signal);
   using queue = observeQueue(directory);
+  refuseOtherVersions(queue.directory);
   const findings: QueueFinding[] = [];
   const verification = new Verification(queue, (finding) => {
     findings.push(finding);
@@ -299,6 +306,7 @@ function open({ directory, control }: ObservedQueue, number: number): Opened {
   } catch (error) {
     segment?.mapping.unmap();
     if (isGaplessError(error, "DATA_TRIMMED")) return { kind: "missing" };
+    if (!isGaplessError(error, "STORAGE_CORRUPT")) throw error;
     return { kind: "broken", reason: reasonOf(error, directory) };
   }
 }

@@ -43,7 +43,7 @@ test("one that is stopped leaves nothing either", async (t) => {
   assert.equal(fs.readdirSync(directory).length, 1);
   child.kill("SIGINT");
   child.stdout.resume();
-  assert.deepEqual(await once(child, "exit"), [0, null]);
+  assert.deepEqual(await once(child, "exit"), [130, null]);
   assert.deepEqual(fs.readdirSync(directory), []);
 });
 

@@ -108,3 +108,24 @@ test("times are told in UTC, to the microsecond where that is asked for", () => 
   assert.equal(formatTime(1_700_000_000_123_456_789n, 0), "2023-11-14T22:13:20");
   assert.equal(formatTime(2n ** 64n - 1n, 6), "2554-07-21T23:34:33.709551Z");
 });
+
+test("the exit code tells that not all of a queue could be read", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "trades");
+  await openPublisher(directory, { segmentBytes: 4096, preallocate: false }).close();
+  await openSubscriber(directory, "ledger").close();
+  const commands = ["stat", "inspect", "readers", "tail"];
+  for (const command of commands) {
+    assert.equal(gapless("queue", command, directory).status, 0, command);
+  }
+  fs.writeFileSync(path.join(directory, "readers", "ledger.reader"), "another thing");
+  for (const command of ["stat", "inspect", "readers"]) {
+    const { status, stdout } = gapless("queue", command, directory);
+    assert.equal(status, 1, command);
+    assert.match(stdout, /DAMAGED +readers\/ledger\.reader: cut off/);
+  }
+  assert.doesNotMatch(gapless("queue", "readers", directory).stdout, /nobody/);
+  fs.writeFileSync(path.join(directory, "queue.control"), "another thing");
+  for (const command of commands) {
+    assert.equal(gapless("queue", command, directory).status, 1, command);
+  }
+});

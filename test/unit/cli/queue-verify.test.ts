@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
-import { openPublisher, type RepairReport, type VerifyReport } from "gapless/queue";
+import { openPublisher, openSubscriber, type RepairReport, type VerifyReport } from "gapless/queue";
 import { controlFileName } from "../../../src/queue/control.ts";
+import { readerFileOf } from "../../../src/queue/reader-file.ts";
 import { segmentFileName, segmentOffset } from "../../../src/queue/layout.ts";
 import { gapless } from "../../support/bus-command.ts";
 import { startChild } from "../../support/queue-children.ts";
@@ -77,4 +78,16 @@ test("a repair says what it would do, does it when told, and the writer goes on"
   const refused = gapless(...flags, "--write");
   assert.equal(refused.status, 1);
   assert.match(refused.stderr, /^WRITER_ALREADY_ACTIVE: /);
+});
+
+test("of a reader's file that is damaged, the advice is to forget the reader", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "trades");
+  await openPublisher(directory, options).close();
+  await openSubscriber(directory, "ledger").close();
+  fs.writeFileSync(readerFileOf(directory, "ledger"), "another thing");
+  const { stdout } = gapless("queue", "repair", directory);
+  assert.match(stdout.replaceAll(/\s+/g, " "), /queue readers --remove ledger forgets the reader/);
+  assert.doesNotMatch(stdout, /skip/);
+  assert.equal(gapless("queue", "readers", directory, "--remove", "ledger").status, 0);
+  assert.equal(gapless("queue", "verify", directory).status, 0);
 });

@@ -50,10 +50,12 @@ function watch(context: TestContext, root: string, options: WatchOptions = {}): 
     onReader: ({ directory, name }) => told.push(`reader ${below(directory)} ${name}`),
     onGone: (directory) => told.push(`gone ${below(directory)}`),
     onReaderGone: ({ directory, name }) => told.push(`reader gone ${below(directory)} ${name}`),
-    onSubscriber: (subscriber) => {
-      heard.subscribers.push(subscriber);
-      told.push(`subscriber ${below(subscriber.directory)}`);
-    },
+    ...(options.subscribeAs !== undefined && {
+      onSubscriber: (subscriber: Subscriber) => {
+        heard.subscribers.push(subscriber);
+        told.push(`subscriber ${below(subscriber.directory)}`);
+      },
+    }),
     onFailure: (error) => {
       heard.failures.push(error);
       told.push(`failure ${error.code}`);

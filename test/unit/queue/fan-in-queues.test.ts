@@ -4,7 +4,9 @@ import test from "node:test";
 import {
   openFanIn,
   openPublisher,
+  isGaplessError,
   openSubscriber,
+  type ErrorCode,
   type Subscriber,
 } from "../../../src/queue/queue.ts";
 import { seededRandom } from "../../../src/random.ts";
@@ -60,6 +62,49 @@ test("queues are merged by time across their segments, and a new reader goes on 
     seen,
     expected.map(({ rank, sequence }) => ({ rank, sequence })),
   );
+});
+
+test("a source that is read or closed beside the fan-in is told of, and nothing wrong is given", async (t) => {
+  const root = makeFastDirectory(t);
+  const names = ["one", "two"];
+  for (const [rank, name] of names.entries()) {
+    await using publisher = openPublisher(path.join(root, name), small);
+    // In turn; the lengths tell one message of a queue from another.
+    for (let at = 0; at < 20; at++) {
+      publisher.append(rank, payloadOf(at, at), BigInt(2 * at + rank));
+    }
+  }
+  const is = (code: ErrorCode) => (error: unknown) => isGaplessError(error, code);
+  const [one, two] = names.map((name) => openSubscriber(path.join(root, name), "strategy"));
+  assert.ok(one !== undefined && two !== undefined);
+  await using _two = two;
+  using fanIn = openFanIn();
+  fanIn.add(one, "one");
+  fanIn.add(two, "two");
+  const given: string[] = [];
+  const poll = (act: (source: string) => void): number =>
+    fanIn.poll((source, _memory, _offset, length) => {
+      given.push(`${source} ${length}`);
+      act(source);
+    }, 3);
+  assert.throws(() => poll(() => fanIn.poll(() => undefined, 1)), is("INVALID_OPERATION"));
+  assert.throws(() => fanIn.poll(() => undefined, Number.NaN), is("CONFIG_INVALID"));
+  // Its next message is known already, and taken by somebody else.
+  assert.throws(() => poll(() => two.poll(() => undefined, 5)), is("INVALID_OPERATION"));
+  assert.throws(() => poll(() => undefined), is("INVALID_OPERATION"));
+  assert.deepEqual(given, ["one 0", "one 0"]);
+  fanIn.remove("two");
+  fanIn.add(two, "two");
+  assert.equal(
+    poll(() => undefined),
+    3,
+  );
+  assert.deepEqual(given.splice(0), ["one 0", "one 0", "one 1", "one 2", "one 3"]);
+  assert.throws(() => poll((source) => void (source === "one" && one.close())), is("CLOSED"));
+  assert.throws(() => poll(() => undefined), is("CLOSED"));
+  fanIn.remove("one");
+  poll(() => undefined);
+  assert.deepEqual(given, ["one 4", "two 5", "two 6", "two 7"]);
 });
 
 test("a fan-in that sleeps is woken by whichever process appends", async (t) => {

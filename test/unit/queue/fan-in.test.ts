@@ -309,7 +309,7 @@ test("a handler may remove its own source and add it anew", () => {
 test("a handler that polls its own fan-in is told of its mistake", () => {
   const { fanIn, sources } = openWith(1);
   sources[0]?.append(1n);
-  assert.throws(() => fanIn.poll(() => pollAll(fanIn), 1), /Bug in gapless: a handler polls/);
+  assert.throws(() => fanIn.poll(() => pollAll(fanIn), 1), { code: "INVALID_OPERATION" });
   assert.deepEqual(pollAll(fanIn), ["a1"]);
 });
 

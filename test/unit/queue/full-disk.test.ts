@@ -69,6 +69,7 @@ test(
     assert.equal(status, 0, String(stderr));
     for (const open of [
       () => openPublisher(directory),
+      () => openPublisher(path.join(mountPoint, "new", "one")),
       () => openSubscriber(directory, "ledger"),
     ]) {
       assert.throws(open, (error) => {

@@ -100,10 +100,10 @@ test("what is damaged is named by its file, and the rest is told", async (t) => 
   damage(readerFileOf(directory, "ledger"), 16);
   const { unreadable, segments, readers, identity, writer, lastSequence } = inspectQueue(directory);
   assert.deepEqual(unreadable, [
-    { file: controlFileName, reason: "it does not begin with GAPLESSC" },
-    { file: segmentFileName(1), reason: "the CRC of the header is wrong" },
-    { file: segmentFileName(2), reason: "the line of its end" },
-    { file: "readers/ledger.reader", reason: "the CRC of the header is wrong" },
+    { file: controlFileName, reason: "it does not begin with GAPLESSC", isDamaged: true },
+    { file: segmentFileName(1), reason: "the CRC of the header is wrong", isDamaged: true },
+    { file: segmentFileName(2), reason: "the line of its end", isDamaged: true },
+    { file: "readers/ledger.reader", reason: "the CRC of the header is wrong", isDamaged: true },
   ]);
   assert.deepEqual([identity, writer, lastSequence], [before.identity, undefined, 600]);
   assert.deepEqual(
@@ -124,4 +124,22 @@ test("where there is nothing of a queue, that is an error", (t) => {
       (error) => isGaplessError(error, "DATA_NOT_YET_AVAILABLE"),
     );
   }
+});
+
+test("a segment that is missing between others is named, and one that was deleted before them is not", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "trades");
+  const publisher = openPublisher(directory, { segmentBytes, preallocate: false });
+  for (let sequence = 1; sequence <= 1500; sequence++) publisher.append(1, payloadOf(sequence));
+  await publisher.close();
+  assert.ok(inspectQueue(directory).segments.length >= 4);
+  fs.rmSync(path.join(directory, segmentFileName(1)));
+  assert.deepEqual(inspectQueue(directory).unreadable, []);
+  fs.rmSync(path.join(directory, segmentFileName(3)));
+  assert.deepEqual(inspectQueue(directory).unreadable, [
+    {
+      file: segmentFileName(3),
+      reason: "missing, and one behind it is there",
+      isDamaged: true,
+    },
+  ]);
 });

@@ -71,6 +71,7 @@ test("what was logged is in the file when flush resolves, and when close does", 
     { time: "now", level: "error", name: "orders", text: "full" },
   ]);
   logger.info("last");
+  const shared = logging.share();
   await Promise.all([logging.close(), logging.close(), logging[Symbol.asyncDispose]()]);
   logger.info("after the end");
   assert.deepEqual(
@@ -78,7 +79,8 @@ test("what was logged is in the file when flush resolves, and when close does", 
     ["begun", "rolled over", "nearly full", "full", "last"],
   );
   await assert.rejects(logging.flush(), isClosed);
-  assert.throws(() => joinLogging(logging.share()), isClosed);
+  assert.throws(() => joinLogging(shared), isClosed);
+  assert.throws(() => logging.share(), isClosed);
 });
 
 test("a line comes to the file by itself, soon", async (context) => {

@@ -109,7 +109,7 @@ test("a claim survives one that is made by mistake while it is open", async (t) 
   const start = publisher.claim(1, 100);
   publisher.memory.bytes.fill(7, start, start + 100);
   // There is no room for it in the segment.
-  assert.throws(() => publisher.claim(2, payloadBytesMax), /Bug in gapless/);
+  assert.throws(() => publisher.claim(2, payloadBytesMax), { code: "CLAIM_OPEN" });
   assert.equal(publisher.commit(), 2);
   assert.deepEqual(walkQueue(directory)[1]?.payload, new Uint8Array(100).fill(7));
 });
@@ -124,7 +124,7 @@ test("a payload may be as large as a segment has room for, and no larger", async
     refuses(() => publisher.claim(1, length), "PAYLOAD_TOO_LARGE", /Raise segmentBytes/);
   }
   for (const length of [-1, 1.5, NaN, Infinity]) {
-    refuses(() => publisher.claim(1, length), "PAYLOAD_TOO_LARGE", /bytes=/);
+    refuses(() => publisher.claim(1, length), "INPUT_MALFORMED", /length=/);
   }
   const half = { type: 1, payload: new Uint8Array(payloadBytesMax / 2) };
   refuses(() => publisher.appendMany([half, half, half]), "PAYLOAD_TOO_LARGE", /at most/);
@@ -298,7 +298,11 @@ test("files that are not what they should be are an error with a code, and stay 
   };
   const damage: [name: string, act: (directory: string) => void, text: RegExp][] = [
     ["gone", (folder) => fs.rmSync(path.join(folder, "0000000003.segment")), /3\.segment.*missing/],
-    ["control", (folder) => fs.rmSync(path.join(folder, "queue.control")), /no queue\.control/],
+    [
+      "control",
+      (folder) => fs.rmSync(path.join(folder, "queue.control")),
+      /queue\.control is missing/,
+    ],
     [
       "short",
       (folder) => fs.truncateSync(path.join(folder, "0000000003.segment"), 100),
@@ -330,7 +334,7 @@ test("files that are not what they should be are an error with a code, and stay 
   }
   const file = path.join(root, "file");
   fs.writeFileSync(file, "");
-  refuses(() => openPublisher(path.join(file, "queue")), "SYSTEM_CALL_FAILED", /ENOTDIR/);
+  refuses(() => openPublisher(path.join(file, "queue")), "CONFIG_INVALID", /expected a directory/);
 });
 
 test("a segment that is deleted while it is written is told by the next flush", async (t) => {
@@ -344,4 +348,18 @@ test("a segment that is deleted while it is written is told by the next flush", 
   refuses(() => publisher.append(1, payloadOf(2)), "STORAGE_CORRUPT", /1\.segment/);
   assert.equal(publisher.level(1), "process");
   await assert.rejects(publisher.close(), { code: "STORAGE_CORRUPT" });
+});
+
+test("a directory that is deleted between two flushes is told by the second, and by the close", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "queue");
+  const publisher = openPublisher(directory, small);
+  publisher.append(1, payloadOf(1));
+  assert.equal((await publisher.flush()).level, "device");
+  fs.rmSync(directory, { recursive: true });
+  publisher.append(1, payloadOf(2));
+  const isTold = { code: "STORAGE_CORRUPT", message: /was removed while it was written/ };
+  await assert.rejects(publisher.flush(), isTold);
+  assert.equal(publisher.level(2), "process");
+  await assert.rejects(publisher.close(), isTold);
+  assert.equal(fs.existsSync(directory), false);
 });

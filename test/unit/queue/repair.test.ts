@@ -3,17 +3,20 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
+import { crc32 } from "node:zlib";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import { controlFileName } from "../../../src/queue/control.ts";
 import {
   checksumKinds,
   controlOffset,
+  headerOffset,
   recordOffset,
   segmentFileName,
   segmentHeaderBytes,
   segmentOffset,
 } from "../../../src/queue/layout.ts";
 import {
+  cleanupSegments,
   inspectQueue,
   openPublisher,
   openSubscriber,
@@ -240,6 +243,82 @@ test("the control file is made anew from the segments, with an epoch above all",
   }
 });
 
+test("without its control file a queue is damaged, and not one that is yet to come", async (t) => {
+  const directory = await writeQueue(t);
+  await openSubscriber(directory, "ledger").close();
+  fs.rmSync(path.join(directory, controlFileName));
+  const isTold = {
+    code: "STORAGE_CORRUPT",
+    message: /queue\.control is missing.*repair --control/,
+  };
+  for (const open of [
+    () => openPublisher(directory, options),
+    () => openSubscriber(directory, "ledger"),
+    () => cleanupSegments(directory, { segments: 2 }),
+  ]) {
+    assert.throws(open, isTold);
+  }
+  assert.equal(inspectQueue(directory).lastSequence, count);
+  mend(directory, "control");
+  await goOn(directory, count);
+});
+
+test("a control file of another queue is what is wrong, and not all the segments", async (t) => {
+  const directory = await writeQueue(t);
+  const other = await writeQueue(t);
+  const { identity } = inspectQueue(directory);
+  fs.copyFileSync(path.join(other, controlFileName), path.join(directory, controlFileName));
+  const { findings } = await verifyQueue(directory);
+  assert.deepEqual(
+    findings.map(({ severity, file, repair }) => [severity, file, repair]),
+    [["damage", controlFileName, "control"]],
+  );
+  assert.match(findings[0]?.what ?? "", /of another queue than the segments/);
+  assert.match(mend(directory, "control").steps[0]?.what ?? "", /another queue than the segments/);
+  assert.deepEqual([inspectQueue(directory).identity, count], [identity, count]);
+  await goOn(directory, count);
+});
+
+test("what is wrong with a file says what helps with that file", async (t) => {
+  const directory = await writeQueue(t);
+  await openSubscriber(directory, "ledger").close();
+  const openReader = (): unknown => openSubscriber(directory, "ledger");
+  const openWriter = (): unknown => openPublisher(directory, options);
+  const reader = path.join("readers", "ledger.reader");
+  const last = segmentFileName(3);
+  const durable = segmentOffset.durable;
+  const cases: [string, (content: Buffer) => Buffer, () => unknown, RegExp][] = [
+    [controlFileName, (content) => content.fill(0, 0, 8), openReader, /repair --control/],
+    [controlFileName, () => Buffer.from("another thing"), openReader, /cut off.*repair --control/],
+    [reader, (content) => content.fill(0, 0, 8), openReader, /readers --remove/],
+    [reader, () => Buffer.from("another thing"), openReader, /cut off.*readers --remove/],
+    [last, (content) => content.fill(0, 0, 8), openWriter, /repair --header/],
+    [
+      last,
+      (content) => content.fill(1, durable, durable + 1),
+      openWriter,
+      /lets a publisher go on/,
+    ],
+  ];
+  for (const [file, how, open, text] of cases) {
+    const filePath = path.join(directory, file);
+    const before = fs.readFileSync(filePath);
+    fs.writeFileSync(filePath, how(Buffer.from(before)));
+    assert.throws(open, (error) => {
+      assert.ok(isGaplessError(error, "STORAGE_CORRUPT"), String(error));
+      assert.match(error.message, text);
+      assert.match(error.message, /^\S+ is (damaged|cut off): /);
+      const others = ["--control", "--header", "--remove", "stage"].filter(
+        (one) => !text.source.includes(one),
+      );
+      for (const other of others) assert.ok(!error.message.includes(other), error.message);
+      return true;
+    });
+    fs.writeFileSync(filePath, before);
+  }
+  await goOn(directory, count);
+});
+
 test("a control file that knows of more than there is says so before it is made anew", async (t) => {
   const root = makeFastDirectory(t);
   const directory = path.join(root, "trades");
@@ -277,6 +356,34 @@ test("a queue goes on without a segment that is missing, and readers are told", 
   );
   refuses("DATA_TRIMMED", () => subscriber.poll(() => undefined, count));
   assert.deepEqual([subscriber.skip().from, subscriber.position], [from, to + 1]);
+});
+
+test("what another release has written is no damage: it is told, and left as it is", async (t) => {
+  const directory = await writeQueue(t);
+  await openSubscriber(directory, "ledger").close();
+  const files = [controlFileName, segmentFileName(2), path.join("readers", "ledger.reader")];
+  for (const file of files) {
+    const filePath = path.join(directory, file);
+    const before = fs.readFileSync(filePath);
+    change(filePath, (content) => {
+      content.writeUInt32LE(99, headerOffset.version);
+      content.writeUInt32LE(crc32(content.subarray(0, headerOffset.crc)), headerOffset.crc);
+    });
+    const contents = contentsOf(directory);
+    const isTold = {
+      code: "STORAGE_CORRUPT",
+      message: new RegExp(`${file} has another format: version=99.*release that wrote it`),
+    };
+    await assert.rejects(verifyQueue(directory), isTold);
+    for (const write of [false, true]) {
+      for (const name of repairNames) {
+        assert.throws(() => repairQueue(directory, { repairs: [name], write }), isTold);
+      }
+    }
+    assert.deepEqual(contentsOf(directory), contents);
+    fs.writeFileSync(filePath, before);
+  }
+  await goOn(directory, count);
 });
 
 test("nothing is mended that somebody has open, and nothing unless it is asked for", async (t) => {

@@ -125,6 +125,65 @@ test("a handler may commit, seek, take the next message by itself, and close", a
   await reader.close();
 });
 
+test("a handler that polls its own reader is refused, and loses nothing by it", async (t) => {
+  const { directory, publisher } = prepare(t, 40);
+  await using _publisher = publisher;
+  await using reader = openSubscriber(directory, "ledger");
+  const given: number[] = [];
+  const isMisuse = (error: unknown): boolean => isGaplessError(error, "INVALID_OPERATION");
+  const nested: Promise<unknown>[] = [];
+  const handle = (): void => {
+    given.push(reader.envelope.sequence);
+    assert.throws(() => reader.poll(() => given.push(-1), 1), isMisuse);
+    nested.push(assert.rejects(reader.batches().next(), isMisuse));
+  };
+  while (reader.poll(handle, 3) > 0);
+  await Promise.all(nested);
+  assert.deepEqual(given, range(1, 40));
+  // One that has thrown is over.
+  assert.throws(() => reader.poll(() => assert.fail("there is nothing"), Number.NaN), /limit=NaN/);
+  assert.equal(
+    reader.poll(() => undefined, 1),
+    0,
+  );
+});
+
+test("what a handler peeks at is its own message, and whether it takes that is up to it", async (t) => {
+  const { directory, publisher } = prepare(t, 0);
+  await using _publisher = publisher;
+  // All of different lengths.
+  for (let length = 0; length < 60; length++) publisher.append(1, payloadOf(length + 1, length));
+  await using reader = openSubscriber(directory, "ledger");
+  const given: number[] = [];
+  const poll = (act: () => void): number =>
+    reader.poll(() => {
+      given.push(reader.envelope.sequence);
+      act();
+    }, 1000);
+  const peek = (): void => {
+    assert.ok(reader.peek());
+    assert.equal(reader.envelope.sequence, given.at(-1));
+    assert.equal(reader.length, reader.envelope.sequence - 1);
+  };
+  const isMisuse = (error: unknown): boolean => isGaplessError(error, "INVALID_OPERATION");
+  // Looks at every other one, and tries to take those that it has not looked at.
+  poll(() => {
+    if (reader.position % 2 === 0) peek();
+    else assert.throws(() => reader.take(), isMisuse);
+    if (reader.position === 20) reader.take();
+  });
+  assert.equal(reader.position, 21);
+  assert.equal(reader.next()?.sequence, 21);
+  const once = poll(() => given.push(reader.previous()?.sequence ?? 0));
+  assert.equal(once, 1);
+  assert.deepEqual(given, [...range(1, 20), 22, 21]);
+  assert.equal(reader.next()?.sequence, 21);
+  assert.equal(poll(peek), 39);
+  assert.equal(reader.peek(), false);
+  assert.throws(() => reader.take(), isMisuse);
+  assert.throws(() => reader.length, isMisuse);
+});
+
 test("a view that is kept for too long finds nothing there, and crashes nothing", async (t) => {
   const { directory, publisher } = prepare(t, 100);
   await using _publisher = publisher;

@@ -9,14 +9,17 @@ import { cleanupSegments } from "../../../src/queue/cleanup.ts";
 import { controlFileName } from "../../../src/queue/control.ts";
 import {
   controlOffset,
+  readerOffset,
   recordOffset,
   segmentFileName,
   segmentHeaderBytes,
   segmentOffset,
 } from "../../../src/queue/layout.ts";
 import {
+  inspectQueue,
   openPublisher,
   openSubscriber,
+  repairQueue,
   verifyQueue,
   type ChecksumKind,
   type Publisher,
@@ -323,4 +326,82 @@ test("a reader that has committed what is not there is found, and one that is da
   change(reader, (bytes) => bytes.fill(0xee, 64, 192));
   const damaged = await verifyQueue(directory);
   assert.deepEqual(gist(damaged.findings), ["damage readers/ledger.reader -"]);
+});
+
+test("each bit of the epoch is missed where it is flipped, and nobody writes before it is mended", async (t) => {
+  const directory = makeFastDirectory(t);
+  const count = await writeSmallQueue(directory, "fast");
+  const file = path.join(directory, controlFileName);
+  const before = fs.readFileSync(file);
+  for (const at of [controlOffset.epoch, controlOffset.epochCheck]) {
+    for (let bit = 0; bit < 32; bit++) {
+      change(file, (content) => {
+        const byte = at + (bit >>> 3);
+        content.writeUInt8(content.readUInt8(byte) ^ (1 << (bit & 7)), byte);
+      });
+      const { findings } = await verifyQueue(directory);
+      assert.deepEqual(gist(findings), ["damage queue.control control"], `${at} ${bit}`);
+      const isTold = {
+        code: "STORAGE_CORRUPT",
+        message: /epoch=\d+ is not what.*repair --control/,
+      };
+      assert.throws(() => openPublisher(directory, { preallocate: false }), isTold);
+      assert.match(inspectQueue(directory).unreadable[0]?.reason ?? "", /epoch=\d+ is not/);
+      // Whoever reads is not concerned.
+      const reader = openSubscriber(directory, "ledger", { start: "earliest" });
+      assert.equal(
+        reader.poll(() => undefined, 1000),
+        count,
+      );
+      await reader.close();
+      if (bit % 16 === 0) {
+        repairQueue(directory, { repairs: ["control"], write: true });
+        const publisher = openPublisher(directory, { preallocate: false });
+        assert.equal(publisher.epoch, 3);
+        await publisher.close();
+      }
+      fs.writeFileSync(file, before);
+    }
+  }
+});
+
+test("an epoch is told without a sign, and a writer that is killed as it stores one leaves none", async (t) => {
+  const directory = makeFastDirectory(t);
+  await writeSmallQueue(directory, "fast");
+  change(path.join(directory, controlFileName), (content) => {
+    content.writeUInt32LE(0xffff_fff0, controlOffset.epoch);
+    content.writeInt32LE(0, controlOffset.epochCheck);
+  });
+  assert.deepEqual((await verifyQueue(directory)).findings, []);
+  const publisher = openPublisher(directory, { preallocate: false });
+  const sequence = publisher.append(1, payloadOf(1));
+  assert.equal(publisher.epoch, 0xffff_fff1);
+  assert.equal(inspectQueue(directory).writer?.epoch, 0xffff_fff1);
+  await using reader = openSubscriber(directory, "ledger");
+  reader.seekSequence(sequence);
+  assert.equal(reader.writerStatus(1000).epoch, 0xffff_fff1);
+  assert.equal(reader.next()?.epoch, 0xffff_fff1);
+  await publisher.close();
+});
+
+test("a slot of a reader's file that does not hold is noted", async (t) => {
+  const directory = makeFastDirectory(t);
+  await writeSmallQueue(directory, "fast");
+  const reader = openSubscriber(directory, "ledger");
+  for (let count = 0; count < 4; count++) {
+    assert.ok(reader.next());
+    reader.commit();
+  }
+  await reader.close();
+  const file = path.join("readers", "ledger.reader");
+  for (const slot of [0, 1]) {
+    const filePath = path.join(directory, file);
+    const before = fs.readFileSync(filePath);
+    change(filePath, (content) => {
+      const at = readerOffset.slots + slot * readerOffset.slotBytes + 1;
+      content.writeUInt8(content.readUInt8(at) ^ 4, at);
+    });
+    assert.deepEqual(gist((await verifyQueue(directory)).findings), [`note ${file} -`]);
+    fs.writeFileSync(filePath, before);
+  }
 });
