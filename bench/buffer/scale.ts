@@ -2,8 +2,8 @@
  * Does it matter how many messages there are?
  *
  *   buffer.trim.10k                   a trim of 10,000, in ms, the median
- *   buffer.scale.{1e5,1e6,1e7}        with so many: an append of 100 (unsynced), a range of 100 from
- *                                     anywhere in RocksDB, a trim of 10,000; in µs, the medians
+ *   buffer.scale.{1e5,1e6,1e7}        with so many: an append of 100 (unsynced), a range of 100
+ *                                     from anywhere in RocksDB, a trim of 10,000; medians, in µs
  */
 import { seededRandom } from "../../src/random.ts";
 import { figure, type Figure, type Size } from "../figure.ts";

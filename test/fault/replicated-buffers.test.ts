@@ -1,4 +1,4 @@
-/** Buffers that follow a log, and are killed anywhere: the log's position is in their own writes. */
+/** Buffers that follow a log, and are killed anywhere: its position is in their own writes. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
