@@ -37,7 +37,8 @@ test("without the client library a Kafka source says what to install", () => {
     import { registerHooks } from "node:module";
     registerHooks({
       resolve(specifier, context, next) {
-        return next(specifier === "@platformatic/kafka" ? "gapless-not-installed" : specifier, context);
+        const isLibrary = specifier === "@platformatic/kafka";
+        return next(isLibrary ? "gapless-not-installed" : specifier, context);
       },
     });
     const { kafkaSource } = await import(${JSON.stringify(door)});
