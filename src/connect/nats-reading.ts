@@ -8,7 +8,9 @@
  *
  * A consumer is kept by one server, in memory, and forgets itself. Nothing depends on what it says:
  * each message tells its sequence in the stream, the next one is taken, one that was taken is
- * dropped, and anything else means another consumer.
+ * dropped, and anything else means another consumer. Silence is checked: a server may lag behind
+ * the leader of the stream, by the last message for as long as no other comes, and its consumer
+ * then has nothing to give. What a consumer does not give is asked of the leader.
  */
 import type { Consumer, JetStreamManager, JsMsg } from "@nats-io/jetstream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -51,14 +53,19 @@ export async function* readStream(
   while (!signal.aborted) {
     try {
       await cursor.checkStream();
+      const missed = await cursor.readMissed();
+      if (missed.length > 0) yield missed;
       const consumer = await openConsumer(parts, cursor.last + 1);
       for await (const messages of fetchAll(parts, consumer, signal)) {
         const entries = cursor.take(messages);
+        if (messages.length === 0 && !isAborted(signal)) await cursor.checkSilence();
         if (entries.length === 0) continue;
         waitMs = pauseMs.first;
         yield entries;
       }
     } catch (error) {
+      // The log may be closed by now, and its connection with it.
+      if (isAborted(signal)) return;
       const final = finalFailure(client, `Reading the stream ${stream}`, error);
       if (final !== undefined && final.code !== "PEER_UNAVAILABLE") throw final;
       onTrouble(final ?? troubled(`Reading the stream ${stream}`, error));
@@ -74,8 +81,10 @@ class Cursor {
   last: number;
 
   private readonly parts: ReadingParts;
-  /** Behind which sequence a gap was seen. */
-  private gapBehind: number | undefined;
+  /** Of the stream's leader, when it was last asked. */
+  private newest = 0;
+  /** Whether the last consumer has not given what there is. */
+  private hasMissed = false;
   /** Since when the stream is not as it has to be. */
   private unsettledSince: number | undefined;
 
@@ -92,7 +101,7 @@ class Cursor {
       if (streamSequence <= this.last) continue;
       if (streamSequence !== this.last + 1) {
         if (entries.length > 0) break;
-        this.gapBehind = this.last;
+        this.hasMissed = true;
         throw new Error(`after sequence=${this.last} came ${streamSequence}`);
       }
       const command = readCommand(message.data);
@@ -109,28 +118,42 @@ class Cursor {
     try {
       const info = await manager.streams.info(stream);
       const { first_seq: oldest, last_seq: newest } = info.state;
+      this.newest = newest;
       if (info.created !== created) throw madeAnew(stream, last);
       // Of an empty stream, first is what comes next.
       if (oldest > last + 1) throw logTrimmed(nameOf(stream), BigInt(last), BigInt(oldest));
       if (newest < last) this.unsettled(anotherLog(nameOf(stream), BigInt(last), BigInt(newest)));
-      this.unsettledSince = undefined;
-      if (this.gapBehind === last && newest > last + 1) await this.checkNext();
+      if (!this.hasMissed) this.unsettledSince = undefined;
     } catch (error) {
       if (isStreamNotFound(client, error)) this.unsettled(gone(stream, last));
       throw error;
     }
   }
 
-  /** A consumer has left out the next message: is it there? */
-  private async checkNext(): Promise<void> {
+  /** Nothing has come for a while. @throws Error where there is something all the same. */
+  async checkSilence(): Promise<void> {
+    await this.checkStream();
+    if (this.newest <= this.last) return;
+    this.hasMissed = true;
+    throw new Error(`sequence=${this.newest} is there, and nothing came after ${this.last}`);
+  }
+
+  /** Of what the last consumer has not given the first, from the leader itself. */
+  async readMissed(): Promise<LogEntry[]> {
     const { manager, stream } = this.parts;
-    const next = this.last + 1;
-    if ((await manager.streams.getMessage(stream, { seq: next })) !== null) return;
-    throw new GaplessError(
-      "MESSAGES_LOST",
-      `${nameOf(stream)} has lost position=${next}, and goes on behind it. Make the replica anew ` +
-        "from one that has applied it.",
-    );
+    const entries: LogEntry[] = [];
+    if (!this.hasMissed) return entries;
+    const end = Math.min(this.newest, this.last + fetchMax);
+    for (let next = this.last + 1; next <= end; next++) {
+      const message = await manager.streams.getMessage(stream, { seq: next });
+      if (message === null) this.unsettled(lost(stream, next));
+      entries.push({ position: BigInt(next), command: readCommand(message.data) });
+    }
+    // Only now: where one of them could not be had, all are read again.
+    this.last = end;
+    this.hasMissed = false;
+    this.unsettledSince = undefined;
+    return entries;
   }
 
   /** Throws `final` where it has been so for too long, and an error that is tried again before. */
@@ -156,17 +179,21 @@ function openConsumer(parts: ReadingParts, sequence: number): Promise<Consumer> 
     .then((info) => manager.jetstream().consumers.getConsumerFromInfo(info));
 }
 
-/** Messages as they come. Ends with the signal; @throws what the client throws, and on silence. */
+/**
+ * Messages as they come, and none where a while has passed without any. Ends with the signal;
+ * throws what the client throws, and where a server does not even say that it is there.
+ */
 async function* fetchAll(
   parts: ReadingParts,
   consumer: Consumer,
   signal: AbortSignal,
 ): AsyncGenerator<readonly JsMsg[], void, void> {
   const { heartbeatMs } = parts;
-  const expires = 4 * heartbeatMs;
+  const expires = 2 * heartbeatMs;
   const silentMs = expires + 2 * heartbeatMs;
   while (!signal.aborted) {
     const mailbox = new Mailbox();
+    let isIdle = true;
     const fetching = await consumer.fetch({
       max_messages: fetchMax,
       expires,
@@ -178,13 +205,15 @@ async function* fetchAll(
     const overdue = setTimeout(() => mailbox.end(new Error(`silent for ${silentMs} ms`)), silentMs);
     signal.addEventListener("abort", stop, { once: true });
     // It may have been aborted before anybody listened.
-    if ((signal as { readonly aborted: boolean }).aborted) stop();
+    if (isAborted(signal)) stop();
     try {
       for (;;) {
         const messages = await mailbox.take();
         if (messages === undefined) break;
+        isIdle = false;
         yield messages;
       }
+      if (isIdle) yield [];
     } finally {
       clearTimeout(overdue);
       signal.removeEventListener("abort", stop);
@@ -230,6 +259,11 @@ class Mailbox {
   }
 }
 
+/** Asked anew: what is known of it may be of before a wait. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
 function nameOf(stream: string): string {
   return `The stream ${stream}`;
 }
@@ -238,6 +272,14 @@ function troubled(what: string, error: unknown): GaplessError {
   return new GaplessError("PEER_UNAVAILABLE", `${what}, again: ${describeError(error)}.`, {
     cause: error,
   });
+}
+
+function lost(stream: string, sequence: number): GaplessError {
+  return new GaplessError(
+    "MESSAGES_LOST",
+    `${nameOf(stream)} has lost position=${sequence}, and goes on behind it. Make the replica ` +
+      "anew from one that has applied it.",
+  );
 }
 
 function madeAnew(stream: string, last: number): GaplessError {
