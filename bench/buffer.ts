@@ -7,7 +7,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { connectBuffer, openMsgBuffer, serveBuffer } from "../src/buffer/buffer.ts";
+import { connectPeer, openMsgBuffer, serveBuffers } from "../src/buffer/buffer.ts";
 import type { Archive } from "../src/flow/endpoints.ts";
 import { lastIdOf, packMessages, type Message } from "../src/message.ts";
 import type { Figure } from "./figure.ts";
@@ -16,6 +16,7 @@ const messageBytes = 100;
 const batchMessages = 1000;
 const readMessages = 1000;
 const fillMessages = 10_000;
+const flow = "bench";
 
 interface Peer {
   readonly directory: string;
@@ -98,7 +99,7 @@ async function measureFill(peer: Peer, messages: number): Promise<Figure> {
   const thread = new Worker(new URL(import.meta.url), { workerData: peer });
   try {
     await new Promise((resolve, reject) => thread.once("message", resolve).once("error", reject));
-    await using connected = connectBuffer(peer.socketPath);
+    await using connected = connectPeer({ address: `unix:${peer.socketPath}`, flow });
     await connected.bounds();
     const elapsedMs = await readThrough(connected, messages, fillMessages);
     return {
@@ -147,11 +148,12 @@ function perSecond(count: number, elapsedMs: number): number {
 /** The other end of the fill: a thread of its own, as it would be a process of its own. */
 async function servePeer({ directory, socketPath }: Peer): Promise<void> {
   const opened = await openMsgBuffer({
-    component: "bench",
+    component: flow,
     ringBuffer: { capacity: 0 },
     storage: { dbPath: directory },
   });
-  const server = await serveBuffer(opened.archive, socketPath);
+  const flows = [opened.archive];
+  const server = await serveBuffers({ flows, listen: { path: socketPath } });
   parentPort?.once("message", () => {
     void server[Symbol.asyncDispose]().then(() => opened.close());
   });

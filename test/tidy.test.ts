@@ -48,6 +48,8 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   "@connectrpc/connect": ["src/buffer/"],
   "@connectrpc/connect-node": ["src/buffer/"],
   "@bufbuild/protobuf": ["src/buffer/", "test/unit/buffer/"],
+  "@grpc/grpc-js": ["test/"],
+  "@grpc/proto-loader": ["test/"],
   "smol-toml": ["src/config.ts"],
   commander: ["src/cli/"],
   "@opentelemetry/api": ["src/telemetry/", "src/cli/", "test/unit/telemetry/"],

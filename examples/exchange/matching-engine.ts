@@ -11,7 +11,7 @@
  */
 import path from "node:path";
 import fs from "node:fs";
-import { openMsgBuffer, serveBuffer, type MsgBuffer } from "gapless/buffer";
+import { openMsgBuffer, serveBuffers, type MsgBuffer } from "gapless/buffer";
 import type { Publisher } from "gapless/bus";
 import {
   busSource,
@@ -45,10 +45,13 @@ const run: Service = async (context) => {
   });
   await using output = openOutput(path.join(dataDirectory, "output"));
   await using trades = await openMsgBuffer({
-    component: context.name,
+    component: "trades",
     storage: { dbPath: dataDirectory, cfName: "trades" },
   });
-  await using _server = await serveBuffer(trades.archive, context.socketPath(context.name));
+  await using _server = await serveBuffers({
+    flows: [trades.archive],
+    listen: { path: context.socketPath(context.name) },
+  });
   const publisher = context.bus.publisher("trades");
   const subscriber = context.bus.subscriber("orders");
 

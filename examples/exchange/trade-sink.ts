@@ -1,6 +1,6 @@
 /** A service that follows the trades into a SQLite file: the same for every such file. */
 import path from "node:path";
-import { connectBuffer } from "gapless/buffer";
+import { connectPeer } from "gapless/buffer";
 import {
   openSqliteReader,
   readCheckpoint,
@@ -21,7 +21,10 @@ export async function followTrades(
   const { signal } = context;
   const databasePath = path.join(context.dataDirectory, file);
   await using sink = sqliteSink({ path: databasePath, stream, tables });
-  await using archive = connectBuffer(context.socketPath("matching-engine"));
+  await using archive = connectPeer({
+    address: `unix:${context.socketPath("matching-engine")}`,
+    flow: stream,
+  });
   const source = busSource(context.bus.subscriber("trades"), { batchMax });
   context.ready();
 

@@ -6,12 +6,13 @@
  *       storage: { dbPath: "/var/lib/exchange" },
  *     });
  *     await buffer.append(messages); // durable when this resolves
- *     await using server = await serveBuffer(buffer.archive, "/run/exchange/trades.sock");
+ *     const flows = [buffer.archive];
+ *     await using server = await serveBuffers({ flows, listen: { host: "10.0.0.7", port: 7400 } });
  *
  * and in another process, which has missed some:
  *
- *     await using peer = connectBuffer("/run/exchange/trades.sock");
- *     const missing = await peer.read(lastId + 1n, 1000);
+ *     await using peer = connectPeer({ address: "10.0.0.7:7400", flow: "trades" });
+ *     await fillGap({ peers: [peer], afterId: lastId, throughId, apply });
  */
 export type { ArchiveStatus, BufferArchive, FollowOptions, RangeDigest } from "./archive.ts";
 export {
@@ -26,8 +27,14 @@ export type { BufferObserver, Tier } from "./buffer-observer.ts";
 export type { MsgBufferOptions, RingBufferOptions, StorageOptions } from "./buffer-options.ts";
 export { bytesCodec, jsonCodec, protobufCodec, type Codec } from "./codec.ts";
 export type { Appended } from "./commit-queue.ts";
+export { fillGap, type FilledGap, type FillOptions } from "./fill-gap.ts";
 export type { BufferStats, LastTrim } from "./message-store.ts";
 export { openMsgBuffer, type LogOptions, type MsgBuffer } from "./msg-buffer.ts";
 export type { MsgReader, Next } from "./msg-reader.ts";
-export { connectBuffer, type PeerOptions } from "./peer-client.ts";
-export { serveBuffer } from "./peer-server.ts";
+export type { Place } from "./peer-address.ts";
+export { connectPeer, type Peer } from "./peer-client.ts";
+export type { GapPeer, GroupOptions, LostRange, PeerAnswer } from "./peer-group.ts";
+export type { Pem, PeerOptions, ServeLimits, ServeOptions } from "./peer-options.ts";
+export { serveBuffers, type BufferServer } from "./peer-server.ts";
+export { polledArchive, type PolledOptions } from "./polled-archive.ts";
+export { recoverLeader, type Recovered, type RecoverOptions } from "./recover-leader.ts";

@@ -1,64 +1,89 @@
 /** The gRPC of the calling end. Loaded with the first call: most buffers have no peer. */
 import net from "node:net";
-import { createClient, ConnectError } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { GaplessError } from "../errors.ts";
-import { codeTrailer, replyBytesMax, requestBytesMax } from "./peer-wire.ts";
-import { BufferService, type BoundsResponse } from "./proto/gapless/buffer/v1/buffer_pb.ts";
+import tls from "node:tls";
+import { createClient, type CallOptions } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { messageBytesMax } from "./chunk.ts";
+import { fromWireError } from "./peer-errors.ts";
+import type { ResolvedPeer } from "./peer-options.ts";
+import { PeerSession } from "./peer-session.ts";
+import { frameBytes, frameOverheadBytes, requestBytesMax } from "./peer-wire.ts";
+import { MsgSync, type DigestResponse, type StatusResponse } from "./proto/msg_sync_pb.ts";
 
-/** Answers as they came, unchecked. */
+/** Answers as they came, unchecked. Each rejects with what the peer's error means here. */
 export interface PeerConnection {
-  read(fromId: bigint, limit: number): Promise<Uint8Array>;
-  bounds(): Promise<BoundsResponse>;
+  /** Packed messages, a frame a step. */
+  sync(fromId: bigint, limit: number, bytesMax: number): AsyncGenerator<Uint8Array>;
+  /** Without a deadline: a peer that is gone is noticed by the connection. */
+  follow(fromId: bigint, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array>;
+  status(): Promise<StatusResponse>;
+  digest(fromId: bigint, throughId: bigint): Promise<DigestResponse>;
   /** Rejects the calls under way. */
   close(): void;
 }
 
-// HTTP/2 wants a name for whom it speaks to; here the path of the socket says that.
-const authority = "http://gapless";
-
-export function openConnection(socketPath: string, timeoutMs: number): PeerConnection {
-  const sessions = new Http2SessionManager(authority, undefined, {
-    createConnection: () => net.connect(socketPath),
+export function openConnection(peer: ResolvedPeer): PeerConnection {
+  const { address, flow, place, bearerToken, timeoutMs } = peer;
+  // HTTP/2 wants a name for whom it speaks to; for a path it says nothing.
+  const host = "path" in place ? "gapless" : address;
+  const authority = `${peer.tls === undefined ? "http" : "https"}://${host}`;
+  const session = new PeerSession({
+    authority,
+    connect: () => connectSocket(peer),
+    pingTimeoutMs: timeoutMs,
   });
   const transport = createGrpcTransport({
     baseUrl: authority,
-    sessionManager: sessions,
+    sessionManager: session,
     acceptCompression: [],
-    readMaxBytes: replyBytesMax,
+    readMaxBytes: frameBytes + messageBytesMax + frameOverheadBytes,
     writeMaxBytes: requestBytesMax,
     defaultTimeoutMs: timeoutMs,
   });
-  const client = createClient(BufferService, transport);
+  const client = createClient(MsgSync, transport);
+  const call: CallOptions =
+    bearerToken === undefined ? {} : { headers: { authorization: `Bearer ${bearerToken}` } };
 
   const answered = async <Answer>(answer: Promise<Answer>): Promise<Answer> => {
     try {
       return await answer;
     } catch (error) {
-      throw peerError(error, socketPath);
+      throw fromWireError(error, address);
     }
   };
 
+  /** Whoever leaves early leaves no stream behind. */
+  async function* frames(
+    ask: (options: CallOptions) => AsyncIterable<{ readonly messages: Uint8Array }>,
+    outer?: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const leaving = new AbortController();
+    const signal = outer === undefined ? leaving.signal : AbortSignal.any([outer, leaving.signal]);
+    try {
+      for await (const { messages } of ask({ ...call, signal })) yield messages;
+    } catch (error) {
+      throw fromWireError(error, address);
+    } finally {
+      leaving.abort();
+    }
+  }
+
   return {
-    async read(fromId, limit) {
-      return (await answered(client.read({ fromId, limit }))).messages;
-    },
-    bounds: () => answered(client.bounds({})),
-    close: () => sessions.abort(),
+    sync: (fromId, limit, bytesMax) =>
+      frames((options) => client.sync({ flow, fromId, limit, bytesMax }, options)),
+    follow: (fromId, signal) =>
+      frames((options) => client.follow({ flow, fromId }, { ...options, timeoutMs: 0 }), signal),
+    status: () => answered(client.status({ flow }, call)),
+    digest: (fromId, throughId) => answered(client.digest({ flow, fromId, throughId }, call)),
+    close: () => session.close(),
   };
 }
 
-/** What asking again does not change, and what says when to ask again. */
-const decidedCodes = ["DATA_TRIMMED", "DATA_NOT_YET_AVAILABLE", "STORAGE_CORRUPT"] as const;
-
-function peerError(error: unknown, socketPath: string): GaplessError {
-  const { metadata, rawMessage } = ConnectError.from(error);
-  const code = metadata.get(codeTrailer);
-  const decided = decidedCodes.find((known) => known === code);
-  if (decided !== undefined) return new GaplessError(decided, rawMessage, { cause: error });
-  return new GaplessError(
-    "PEER_UNAVAILABLE",
-    `The peer at ${socketPath} does not answer: ${rawMessage}.`,
-    { cause: error },
-  );
+function connectSocket({ place, tls: options }: ResolvedPeer): net.Socket {
+  if (options === undefined) return net.connect(place);
+  const { serverName, ...pem } = options;
+  const servername = serverName ?? ("path" in place ? "localhost" : place.host);
+  // An address of IP is no name to ask for, and is checked all the same.
+  const asked = net.isIP(servername) === 0 ? { servername } : { host: servername };
+  return tls.connect({ ...asked, ...place, ...pem, ALPNProtocols: ["h2"] });
 }

@@ -1,34 +1,36 @@
-/** Serves an archive to other processes: gRPC over HTTP/2 on a Unix domain socket. */
-import fs from "node:fs";
+/** Serves the archives of buffers to other processes: gRPC over HTTP/2. */
 import http2 from "node:http2";
-import net from "node:net";
-import { describeError, GaplessError } from "../errors.ts";
-import type { Archive } from "../flow/endpoints.ts";
-import { checkSocketPath } from "./peer-wire.ts";
+import { formatAddress } from "./peer-address.ts";
+import { listenAt } from "./peer-listen.ts";
+import { resolveServe, type ResolvedServe, type ServeOptions } from "./peer-options.ts";
+
+/** Serves until it is disposed. */
+export interface BufferServer extends AsyncDisposable {
+  /** Where it listens, as `connectPeer` takes it. */
+  readonly address: string;
+}
 
 /**
- * Serves `archive` at `socketPath` until disposed, which ends the connections too. A socket file
- * that a dead server left behind is replaced.
+ * Serves the flows at one socket until disposed, which ends the connections too. A socket file
+ * that a dead server left behind is replaced. For a client that does not read, what was read for
+ * it and two frames wait in memory, and nothing more is read until it goes on.
  *
- * @throws GaplessError ALREADY_OPEN where somebody listens there; CONFIG_INVALID for a path that
- *   is too long, not a socket, or cannot be created.
+ * @throws GaplessError ALREADY_OPEN where somebody listens there; CONFIG_INVALID for options that
+ *   make no sense, and for a path or port that cannot be had.
  */
-export async function serveBuffer(archive: Archive, socketPath: string): Promise<AsyncDisposable> {
-  checkSocketPath(socketPath);
-  await removeStaleSocket(socketPath);
+export async function serveBuffers(options: ServeOptions): Promise<BufferServer> {
+  const resolved = resolveServe(options);
   const { createHandler } = await import("./peer-handler.ts");
-  const server = http2.createServer(
-    { settings: { maxConcurrentStreams: concurrentCallsMax }, maxSessionMemory: sessionMemoryMb },
-    createHandler(archive),
-  );
+  const server = createServer(resolved, createHandler(resolved));
   const sessions = new Set<http2.ServerHttp2Session>();
   server.on("session", (session) => {
     sessions.add(session);
     session.on("close", () => sessions.delete(session));
   });
-  await listen(server, socketPath);
+  const address = formatAddress(await listenAt(server, resolved.listen));
   let closing: Promise<void> | undefined;
   return {
+    address,
     [Symbol.asyncDispose]() {
       closing ??= new Promise((resolve) => {
         server.close(() => resolve());
@@ -39,54 +41,22 @@ export async function serveBuffer(archive: Archive, socketPath: string): Promise
   };
 }
 
-/** Of one connection; a client beyond that waits. */
-const concurrentCallsMax = 64;
-/** Room for the replies of all of them. Node's own 10 MB refuse a call while ten others wait. */
+/** Room for the frames of all calls of a client. Node's own 10 MB refuse one while ten wait. */
 const sessionMemoryMb = 256;
+/** Calls of one connection; a client beyond that waits. */
+const concurrentCallsMax = 128;
 
-async function listen(server: http2.Http2Server, socketPath: string): Promise<void> {
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(socketPath, () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-  } catch (cause) {
-    throw new GaplessError(
-      (cause as NodeJS.ErrnoException).code === "EADDRINUSE" ? "ALREADY_OPEN" : "CONFIG_INVALID",
-      `No socket can be created at ${socketPath}: ${describeError(cause)}.`,
-      { cause },
-    );
-  }
-}
-
-async function removeStaleSocket(socketPath: string): Promise<void> {
-  const found = fs.lstatSync(socketPath, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  if (!found.isSocket()) {
-    throw new GaplessError(
-      "CONFIG_INVALID",
-      `Not a socket: ${socketPath}. Expected a path for the buffer's own.`,
-    );
-  }
-  if (await isListening(socketPath)) {
-    throw new GaplessError("ALREADY_OPEN", `Another process serves ${socketPath} already.`);
-  }
-  fs.rmSync(socketPath, { force: true });
-}
-
-function isListening(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect(socketPath);
-    socket.on("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    // Whatever else goes wrong, a full backlog or a lack of rights, there is somebody.
-    socket.on("error", ({ code }: NodeJS.ErrnoException) => {
-      resolve(code !== "ECONNREFUSED" && code !== "ENOENT");
-    });
-  });
+function createServer(
+  { tls }: ResolvedServe,
+  handler: (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => void,
+): http2.Http2Server | http2.Http2SecureServer {
+  const shared = {
+    settings: { maxConcurrentStreams: concurrentCallsMax },
+    maxSessionMemory: sessionMemoryMb,
+  };
+  if (tls === undefined) return http2.createServer(shared, handler);
+  const { key, cert, clientCa } = tls;
+  const mutual =
+    clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true };
+  return http2.createSecureServer({ ...shared, key, cert, ...mutual }, handler);
 }

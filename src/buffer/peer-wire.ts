@@ -1,26 +1,27 @@
-/** What both ends of a peer connection agree on, beyond buffer.proto. */
-import { GaplessError } from "../errors.ts";
-import { messageBytesMax } from "./chunk.ts";
-import { readBytesMax } from "./range.ts";
+/** What both ends of a peer connection agree on, beyond msg_sync.proto. */
+import { encodedBytes, type Batch, type Message } from "../message.ts";
 
-/** Trailer with the stable code of an error. */
-export const codeTrailer = "gapless-code";
+/** Trailer with a BufferError: an error of the buffer, with its ids. */
+export const errorTrailer = "gapless-error-bin";
 
-/** The most messages in a reply. */
-export const replyMessagesMax = 16_384;
-/** A reply stops behind the message that crosses `readBytesMax`; the rest is protobuf's own. */
-export const replyBytesMax = readBytesMax + messageBytesMax + 1024;
-export const requestBytesMax = 1024;
+/** The most messages that a client reads at a time, and a server from its archive. */
+export const readMessagesMax = 16_384;
+/**
+ * A frame ends behind the message with which it has this many bytes. A server holds two of them
+ * for a client that does not read; much smaller ones cost throughput.
+ */
+export const frameBytes = 128 * 1024;
+/** What protobuf adds to a frame, generously. */
+export const frameOverheadBytes = 1024;
+export const requestBytesMax = 4096;
 
-/** `sun_path` less its terminating zero. Node cuts a longer path off without a word. */
-const socketPathBytesMax = 107;
-
-/** @throws GaplessError CONFIG_INVALID for a path that no socket can have. */
-export function checkSocketPath(socketPath: string): void {
-  const bytes = Buffer.byteLength(socketPath);
-  if (bytes >= 1 && bytes <= socketPathBytesMax && !socketPath.includes("\0")) return;
-  throw new GaplessError(
-    "CONFIG_INVALID",
-    `Not a path for a socket: bytes=${bytes}, expected 1 to ${socketPathBytesMax}: ${socketPath}`,
-  );
+/** How many of the messages from `begin` on have at least `bytes` together; all where fewer. */
+export function countWithin(messages: Batch, begin: number, bytes: number): number {
+  let sum = 0;
+  for (let index = begin; index < messages.length; index++) {
+    // The index is in range.
+    sum += encodedBytes(messages[index] as Message);
+    if (sum >= bytes) return index - begin + 1;
+  }
+  return messages.length - begin;
 }

@@ -50,7 +50,7 @@ async function look(
     return { damage: { behindId: undefined, code, problem } };
   }
   await using opened = place;
-  return checkArchive(opened.archive, opened.stats, signal);
+  return await checkArchive(opened.archive, opened.stats, signal);
 }
 
 function formatReport(report: Verified): string[] {

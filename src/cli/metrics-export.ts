@@ -5,7 +5,7 @@
 import { once } from "node:events";
 import http from "node:http";
 import { DiagLogLevel, diag, type Meter } from "@opentelemetry/api";
-import type { MetricReader } from "@opentelemetry/sdk-metrics";
+import type { IMetricReader } from "@opentelemetry/sdk-metrics";
 import { invalidConfig } from "../config.ts";
 import { assert, describeError } from "../errors.ts";
 
@@ -46,7 +46,7 @@ export async function exportMetrics(options: ExportOptions): Promise<MetricsExpo
 }
 
 interface Page {
-  readonly reader: MetricReader;
+  readonly reader: IMetricReader;
   readonly url: string;
   close(): Promise<void>;
 }

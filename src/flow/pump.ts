@@ -27,6 +27,8 @@ export interface PumpOptions {
   readonly fillBatchMax?: number;
   /** Pause before an archive that did not answer is asked again. */
   readonly retryDelayMs?: number;
+  /** Called where the messages behind `last` through `throughId` are missing, before the filling. */
+  readonly onGap?: (last: bigint, throughId: bigint) => void;
   /** Called after each commit with the position, and what the batch repaired. */
   readonly onProgress?: (position: bigint, repair: Repair) => void;
 }
@@ -40,7 +42,7 @@ export interface PumpOptions {
  *   is acknowledged that was not committed, so running it again is always safe.
  */
 export async function pump(options: PumpOptions): Promise<bigint> {
-  const { source, sink, signal, archives = [], onProgress } = options;
+  const { source, sink, signal, archives = [], onGap, onProgress } = options;
   const fillBatchMax = options.fillBatchMax ?? 8192;
   const retryDelayMs = options.retryDelayMs ?? 20;
   let last = await sink.position();
@@ -71,6 +73,7 @@ export async function pump(options: PumpOptions): Promise<bigint> {
 
   /** Closes the gap `(last, throughId]`. */
   const fill = async (throughId: bigint): Promise<void> => {
+    if (last < throughId) onGap?.(last, throughId);
     while (last < throughId) {
       const read = await readMissing(last, throughId);
       if (read === undefined) return;

@@ -1,0 +1,113 @@
+/** What a server and a client of peers are told, checked once. */
+import { GaplessError } from "../errors.ts";
+import type { BufferArchive } from "./archive.ts";
+import { messageBytesMax } from "./chunk.ts";
+import { checkPlace, parseAddress, type Place } from "./peer-address.ts";
+
+/** PEM, as in files that `openssl` writes. */
+export type Pem = string | Buffer;
+
+export interface ServeOptions {
+  /** Each is served under its `component`. */
+  readonly flows: readonly BufferArchive[];
+  /** A Unix domain socket, or a TCP port; port 0 takes one that is free. */
+  readonly listen: Place;
+  /** The server's own key and certificate. With `clientCa`, clients have to show one of theirs. */
+  readonly tls?: { readonly key: Pem; readonly cert: Pem; readonly clientCa?: Pem };
+  /** What every call but those of health has to bring. Without TLS, a listener can read it. */
+  readonly bearerToken?: string;
+  readonly limits?: ServeLimits;
+}
+
+export interface ServeLimits {
+  /** A larger message is not sent, and ends the call: MESSAGE_TOO_LARGE. Default 16 MiB. */
+  readonly messageBytes?: number;
+  /** The most that one call of Sync may ask for. Default 1,000,000. */
+  readonly rangeMessages?: number;
+  /** Calls of Sync and Follow under way, of all clients together. Default 100. */
+  readonly streams?: number;
+}
+
+export interface PeerOptions {
+  /** `unix:/path/of/a/socket` or `host:port`. */
+  readonly address: string;
+  /** Which of the server's flows: the `component` of a buffer. */
+  readonly flow: string;
+  /**
+   * Speaks TLS. `ca` says whom to believe, instead of the authorities that Node knows; key and
+   * certificate are shown to a server that asks for them; `serverName` is what the server's
+   * certificate has to be for, where that is not the host of the address.
+   */
+  readonly tls?: {
+    readonly ca?: Pem;
+    readonly key?: Pem;
+    readonly cert?: Pem;
+    readonly serverName?: string;
+  };
+  readonly bearerToken?: string;
+  /** How long a call may take before it rejects with PEER_UNAVAILABLE. Default 5,000. */
+  readonly timeoutMs?: number;
+}
+
+export type ResolvedServe = Omit<ServeOptions, "limits"> & {
+  readonly limits: Required<ServeLimits>;
+};
+
+export type ResolvedPeer = Omit<Required<PeerOptions>, "tls" | "bearerToken"> &
+  Pick<PeerOptions, "tls" | "bearerToken"> & { readonly place: Place };
+
+const timeoutMsDefault = 5000;
+const timeoutMsMax = 2 ** 31 - 1;
+const rangeMessagesDefault = 1_000_000;
+const streamsDefault = 100;
+/** The wire has 32 bits for a limit. */
+const wireMax = 0xffff_ffff;
+
+/** @throws GaplessError CONFIG_INVALID */
+export function resolveServe(options: ServeOptions): ResolvedServe {
+  const { flows, listen, bearerToken, limits = {} } = options;
+  checkPlace(listen);
+  checkToken(bearerToken);
+  const names = flows.map(({ component }) => component);
+  const twice = names.find((name, index) => name === "" || names.indexOf(name) !== index);
+  if (names.length === 0 || twice !== undefined) {
+    throw new GaplessError(
+      "CONFIG_INVALID",
+      `flows=${names.join(", ")}: expected one at least, each with a name of its own.`,
+    );
+  }
+  const { messageBytes = messageBytesMax, rangeMessages = rangeMessagesDefault } = limits;
+  const { streams = streamsDefault } = limits;
+  checkWhole("limits.messageBytes", messageBytes, messageBytesMax);
+  checkWhole("limits.rangeMessages", rangeMessages, wireMax);
+  checkWhole("limits.streams", streams, wireMax);
+  return Object.freeze({ ...options, limits: { messageBytes, rangeMessages, streams } });
+}
+
+/** @throws GaplessError CONFIG_INVALID */
+export function resolvePeer(options: PeerOptions): ResolvedPeer {
+  const { address, flow, bearerToken, timeoutMs = timeoutMsDefault } = options;
+  const place = parseAddress(address);
+  checkToken(bearerToken);
+  if (flow === "") throw new GaplessError("CONFIG_INVALID", `flow of ${address} is empty.`);
+  checkWhole("timeoutMs", timeoutMs, timeoutMsMax);
+  return Object.freeze({ ...options, place, timeoutMs });
+}
+
+/** @throws GaplessError CONFIG_INVALID where it is not from 1 to `max`. */
+export function checkWhole(name: string, value: number, max: number): void {
+  if (Number.isSafeInteger(value) && value >= 1 && value <= max) return;
+  throw new GaplessError(
+    "CONFIG_INVALID",
+    `${name}=${value}: expected a whole number from 1 to ${max}.`,
+  );
+}
+
+/** What a header can carry; the token itself is not for logs. */
+function checkToken(bearerToken: string | undefined): void {
+  if (bearerToken === undefined || /^[\x21-\x7e]+$/.test(bearerToken)) return;
+  throw new GaplessError(
+    "CONFIG_INVALID",
+    "bearerToken: expected one visible ASCII character at least, and no other ones.",
+  );
+}

@@ -1,0 +1,131 @@
+/** Who is let in: TLS both ways, with certificates made on the spot, and bearer tokens. */
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import test, { type TestContext } from "node:test";
+import type { PeerOptions } from "../../../src/buffer/buffer.ts";
+import { hasCode, makeMessages, temporaryDirectory } from "./fixture.ts";
+import { connect, ListArchive, serve, socketIn } from "./peer-fixture.ts";
+
+const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
+const skip = hasOpenssl ? false : "needs openssl";
+
+interface Identity {
+  readonly key: Buffer;
+  readonly cert: Buffer;
+}
+
+/** An authority in a folder that goes away, and what it signs. */
+class Authority {
+  readonly ca: Buffer;
+  private readonly directory: string;
+
+  constructor(context: TestContext) {
+    this.directory = temporaryDirectory(context);
+    this.ca = this.make("ca", []).cert;
+  }
+
+  sign(name: string, alternativeNames: string): Identity {
+    const signed = ["-CA", this.at("ca.pem"), "-CAkey", this.at("ca.key")];
+    return this.make(name, [...signed, "-addext", `subjectAltName=${alternativeNames}`]);
+  }
+
+  private make(name: string, options: readonly string[]): Identity {
+    const [key, cert] = [this.at(`${name}.key`), this.at(`${name}.pem`)];
+    const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    const files = ["-keyout", key, "-out", cert, "-days", "1", "-subj", `/CN=${name}`];
+    execFileSync("openssl", ["req", "-x509", ...curve, ...files, ...options], { stdio: "pipe" });
+    return { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
+  }
+
+  private at(name: string): string {
+    return path.join(this.directory, name);
+  }
+}
+
+const messages = makeMessages(0n, 2000);
+const tcp = { listen: { host: "127.0.0.1", port: 0 } };
+
+test(
+  "messages cross TLS to who trusts the server's authority, and only to them",
+  { skip },
+  async (context) => {
+    const authority = new Authority(context);
+    const identity = authority.sign("server", "DNS:localhost,IP:127.0.0.1");
+    const flows = [new ListArchive(messages).archive];
+    const server = await serve(context, flows, { ...tcp, tls: identity });
+    const { ca } = authority;
+    const trusting = connect(context, server.address, { tls: { ca } });
+    assert.deepEqual(await trusting.read(1n, 2000), messages);
+    const byName = server.address.replace("127.0.0.1", "localhost");
+    assert.equal((await connect(context, byName, { tls: { ca } }).read(1n, 5)).length, 5);
+    const named = connect(context, server.address, { tls: { ca, serverName: "localhost" } });
+    assert.equal((await named.read(1n, 5)).length, 5);
+
+    const refusing: PeerOptions["tls"][] = [
+      {},
+      { ca: new Authority(context).ca },
+      { ca, serverName: "elsewhere.example" },
+      undefined,
+    ];
+    for (const tls of refusing) {
+      const peer = connect(context, server.address, {
+        ...(tls === undefined ? {} : { tls }),
+        timeoutMs: 1000,
+      });
+      await assert.rejects(peer.read(1n, 1), hasCode("PEER_UNAVAILABLE"));
+    }
+
+    const listen = { path: socketIn(context) };
+    const local = await serve(context, flows, { listen, tls: identity });
+    const overSocket = connect(context, local.address, { tls: { ca } });
+    assert.equal((await overSocket.read(1n, 5)).length, 5);
+  },
+);
+
+test(
+  "mutual TLS lets in who has a certificate of the clients' authority",
+  { skip },
+  async (context) => {
+    const [servers, clients] = [new Authority(context), new Authority(context)];
+    const identity = servers.sign("server", "IP:127.0.0.1");
+    const flows = [new ListArchive(messages).archive];
+    const tls = { ...identity, clientCa: clients.ca };
+    const server = await serve(context, flows, { ...tcp, tls });
+    const { ca } = servers;
+    const member = connect(context, server.address, {
+      tls: { ca, ...clients.sign("member", "DNS:member") },
+    });
+    assert.deepEqual(await member.read(1n, 2000), messages);
+    for (const shown of [{}, servers.sign("stranger", "DNS:stranger")]) {
+      const peer = connect(context, server.address, { tls: { ca, ...shown }, timeoutMs: 1000 });
+      await assert.rejects(peer.read(1n, 1), hasCode("PEER_UNAVAILABLE"));
+    }
+  },
+);
+
+test("a server with a token answers who brings it, and tells the others why not", async (context) => {
+  const flows = [new ListArchive(messages).archive];
+  const bearerToken = "s3cret.of-the_exchange~+/=";
+  const server = await serve(context, flows, { bearerToken });
+  const right = connect(context, server.address, { bearerToken });
+  assert.equal((await right.read(1n, 5)).length, 5);
+  assert.equal((await right.status()).maxId, 2000n);
+  const wrong = [{}, { bearerToken: "s3cret" }, { bearerToken: `${bearerToken}=` }];
+  for (const options of wrong) {
+    const peer = connect(context, server.address, options);
+    const calls = [
+      () => peer.read(1n, 1),
+      () => peer.status(),
+      () => peer.digest(1n, 2n),
+      () => peer.follow(1n).next(),
+    ];
+    for (const call of calls) {
+      await assert.rejects(call(), (error) => {
+        assert.match(String(error), /token is missing, or not this server's/);
+        return hasCode("CONFIG_INVALID")(error);
+      });
+    }
+  }
+});
