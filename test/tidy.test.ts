@@ -55,6 +55,7 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   "@opentelemetry/api": ["src/telemetry/", "src/cli/", "test/unit/telemetry/"],
   "@opentelemetry/sdk-metrics": ["src/cli/", "test/unit/telemetry/"],
   "@opentelemetry/exporter-prometheus": ["src/cli/"],
+  "@opentelemetry/resources": ["src/cli/"],
   "@opentelemetry/exporter-metrics-otlp-http": ["src/cli/"],
   zod: ["src/"],
   "nodejs-order-book": ["examples/exchange/"],

@@ -23,15 +23,22 @@ export interface MetricsExport extends AsyncDisposable {
 
 /** A collector that does not answer holds nothing up for longer. */
 const timeoutMs = 5000;
+const serviceName = "gapless-buffer";
 
 /** @throws GaplessError CONFIG_INVALID where the port cannot be had */
 export async function exportMetrics(options: ExportOptions): Promise<MetricsExport> {
   const { MeterProvider } = await import("@opentelemetry/sdk-metrics");
+  const { defaultResource, detectResources, envDetector, resourceFromAttributes } =
+    await import("@opentelemetry/resources");
   tellProblems();
   const page = options.prometheus && (await servePage(options.prometheus));
   const pushed = options.otlp && (await makePush(options.otlp));
   const readers = [page?.reader, pushed].filter((reader) => reader !== undefined);
-  const provider = new MeterProvider({ readers });
+  // What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say counts most.
+  const resource = defaultResource()
+    .merge(resourceFromAttributes({ "service.name": serviceName }))
+    .merge(detectResources({ detectors: [envDetector] }));
+  const provider = new MeterProvider({ readers, resource });
   return {
     meter: provider.getMeter("gapless"),
     prometheusUrl: page?.url,
@@ -89,17 +96,23 @@ async function servePage(place: { host: string; port: number }): Promise<Page> {
 async function makePush({ url, intervalMs }: NonNullable<ExportOptions["otlp"]>) {
   const { PeriodicExportingMetricReader } = await import("@opentelemetry/sdk-metrics");
   const { OTLPMetricExporter } = await import("@opentelemetry/exporter-metrics-otlp-http");
+  const exportTimeoutMillis = Math.min(intervalMs, timeoutMs);
   return new PeriodicExportingMetricReader({
-    exporter: new OTLPMetricExporter({ url, timeoutMillis: timeoutMs }),
+    // Gives up first, and so says why.
+    exporter: new OTLPMetricExporter({ url, timeoutMillis: exportTimeoutMillis * 0.8 }),
     exportIntervalMillis: intervalMs,
-    exportTimeoutMillis: Math.min(intervalMs, timeoutMs),
+    exportTimeoutMillis,
   });
 }
 
-/** What cannot be exported is said, and else is nobody's trouble. */
+/** What cannot be exported is said, once as long as it stays so, and else is nobody's trouble. */
 function tellProblems(): void {
-  const tell = (text: string): void => {
-    process.stderr.write(`metrics: ${summaryOf(text)}\n`);
+  let toldOf = "";
+  const tell = (...texts: unknown[]): void => {
+    const problem = texts.map((text) => summaryOf(describeError(text))).join(" ");
+    if (problem === toldOf) return;
+    toldOf = problem;
+    process.stderr.write(`metrics: ${problem}\n`);
   };
   const ignore = (): void => undefined;
   const logger = { error: tell, warn: tell, info: ignore, debug: ignore, verbose: ignore };

@@ -12,7 +12,7 @@ import type { Attributes, BatchObservableResult, Meter } from "@opentelemetry/ap
 import type { BufferArchive, BufferObserver, BufferStats } from "../buffer/buffer.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { makeBufferInstruments } from "./buffer-instruments.ts";
-import { idsBehind } from "./buffer-lag.ts";
+import { lagBehind } from "./buffer-lag.ts";
 
 /** What of a `MsgBuffer` is looked at, whatever its events are. */
 export interface InstrumentedBuffer {
@@ -24,14 +24,14 @@ export interface InstrumentedBuffer {
 
 export interface InstrumentBufferOptions {
   /**
-   * Of a follower: how many messages it is behind; undefined while that is not known. Called once
+   * Of a follower: how many messages it is behind; undefined leaves it at what it was. Called once
    * a collection, which waits for it.
    */
   readonly lag?: () => number | undefined | Promise<number | undefined>;
   /**
    * Instead: whom the buffer follows. The lag is then how far its newest id is behind the newest
-   * one of theirs, which is more than there are messages where ids skip. A peer that has not
-   * answered within a second is left out of it.
+   * one of theirs, which is more than there are messages where ids skip. Of a peer that does not
+   * answer within a second, what it has said before counts.
    */
   readonly peers?: readonly Pick<BufferArchive, "status">[];
 }
@@ -40,7 +40,10 @@ type Instruments = ReturnType<typeof makeBufferInstruments>;
 
 const msPerSecond = 1000;
 
-/** Reports a buffer to `meter` until it is disposed. One that is closed reports no sizes. */
+/**
+ * Reports a buffer to `meter` until it is disposed. Of one that is closed or disposed, the SDK goes
+ * on to export what was reported last.
+ */
 export function instrumentBuffer(
   buffer: InstrumentedBuffer,
   meter: Meter,
@@ -55,8 +58,9 @@ export function instrumentBuffer(
   const observeSizes = (result: BatchObservableResult): Promise<void> =>
     reportSizes(buffer, instruments, attributes, result);
   // By itself: where a peer is slow to answer, the sizes are reported all the same.
+  const lagOf = options.lag ?? lagBehind(buffer, options.peers ?? []);
   const observeLag = async (result: BatchObservableResult): Promise<void> => {
-    const behind = await lagOf(buffer, options);
+    const behind = await lagOf();
     if (behind !== undefined) result.observe(lag, behind, attributes);
   };
   meter.addBatchObservableCallback(observeSizes, sizes);
@@ -135,11 +139,4 @@ async function reportSizes(
   result.observe(instruments.size, stats.total, attributes);
   result.observe(instruments.hotSize, stats.hot, attributes);
   result.observe(instruments.hitRate, stats.hitRate, attributes);
-}
-
-async function lagOf(
-  buffer: InstrumentedBuffer,
-  { lag, peers = [] }: InstrumentBufferOptions,
-): Promise<number | undefined> {
-  return lag === undefined ? idsBehind(buffer, peers) : lag();
 }
