@@ -2,7 +2,12 @@
 import { createHash } from "node:crypto";
 import { Command } from "commander";
 import type { Message } from "../message.ts";
-import { compareArchives, type Comparison, type Difference } from "./archive-difference.ts";
+import {
+  compareArchives,
+  type Comparison,
+  type Difference,
+  type NamedArchive,
+} from "./archive-difference.ts";
 import { connectTo, withPeerOptions, type PeerFlags } from "./buffer-peer.ts";
 import { wrong } from "./buffer-place.ts";
 import { formatJson } from "./json-text.ts";
@@ -32,10 +37,11 @@ export function bufferDiffPeers(): Command {
 async function diff(addresses: readonly string[], flags: DiffFlags): Promise<void> {
   if (new Set(addresses).size < 2) throw wrong("address", "expected two at least, to compare");
   await using connections = new AsyncDisposableStack();
-  const archives = [...new Set(addresses)].map((address) => ({
-    name: address,
-    archive: connections.use(connectTo(address, flags.flow, flags)),
-  }));
+  const archives: NamedArchive[] = [];
+  for (const name of new Set(addresses)) {
+    const archive = connections.use(await connectTo(name, flags.flow, flags));
+    archives.push({ name, archive });
+  }
   const comparison = await compareArchives(archives);
   const text =
     flags.json === true

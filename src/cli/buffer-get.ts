@@ -1,7 +1,7 @@
 /** `gapless buffer get`: messages of a buffer, by id. */
 import { Command, Option } from "commander";
-import { DataNotYetAvailable, type BufferArchive } from "../buffer/buffer.ts";
-import { GaplessError } from "../errors.ts";
+import type { BufferArchive } from "../buffer/buffer.ts";
+import { GaplessError, isGaplessError } from "../errors.ts";
 import { lastIdOf, type Message } from "../message.ts";
 import { withPeerOptions } from "./buffer-peer.ts";
 import {
@@ -76,7 +76,7 @@ async function* readFrom(
     try {
       batch = await archive.read(nextId, Math.min(left, batchMax));
     } catch (error) {
-      if (left < count && error instanceof DataNotYetAvailable) return;
+      if (left < count && isGaplessError(error, "DATA_NOT_YET_AVAILABLE")) return;
       throw error;
     }
     yield* batch;

@@ -1,7 +1,7 @@
 /** How a command reaches those that serve buffers: certificates, tokens, patience. */
 import fs from "node:fs";
 import { Option, type Command } from "commander";
-import { connectPeer, type Peer } from "../buffer/buffer.ts";
+import type { Peer } from "../buffer/buffer.ts";
 import { invalidConfig } from "../config.ts";
 import { describeError } from "../errors.ts";
 
@@ -33,7 +33,9 @@ export function withPeerOptions(command: Command): Command {
     );
 }
 
-export function connectTo(address: string, flow: string, flags: PeerFlags): Peer {
+/** What buffers are made of is loaded for the commands that ask for it alone. */
+export async function connectTo(address: string, flow: string, flags: PeerFlags): Promise<Peer> {
+  const { connectPeer } = await import("../buffer/buffer.ts");
   const { tlsCa, tlsKey, tlsCert } = flags;
   const bearerToken = readToken(flags.tokenFile);
   const hasFiles = [tlsCa, tlsKey, tlsCert].some((file) => file !== undefined);

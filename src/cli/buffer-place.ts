@@ -2,12 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { Command } from "commander";
-import {
-  openMsgBuffer,
-  type BufferArchive,
-  type BufferStats,
-  type MsgBuffer,
-} from "../buffer/buffer.ts";
+import type { BufferArchive, BufferStats, MsgBuffer } from "../buffer/buffer.ts";
 import { idMax, markFile, rocksDirectory } from "../buffer/cold-layout.ts";
 import { invalidConfig } from "../config.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
@@ -52,7 +47,7 @@ export async function openPlace(dbPath: string | undefined, flags: PlaceFlags): 
     throw wrong("--flow", "goes with --peer, and --peer with it");
   }
   if (address !== undefined && flow !== undefined) {
-    const peer = connectTo(address, flow, flags);
+    const peer = await connectTo(address, flow, flags);
     return {
       name: `${flow} at ${address}`,
       archive: peer,
@@ -86,6 +81,7 @@ export async function openFamily(
   component = family,
 ): Promise<MsgBuffer> {
   checkThere(dbPath, family);
+  const { openMsgBuffer } = await import("../buffer/buffer.ts");
   try {
     return await openMsgBuffer({ component, storage: { dbPath, cfName: family } });
   } catch (error) {

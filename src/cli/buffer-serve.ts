@@ -3,15 +3,14 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { Command, Option } from "commander";
-import { serveBuffers, type MsgBuffer, type ServeOptions } from "../buffer/buffer.ts";
+import type { MsgBuffer, Peer, ServeOptions } from "../buffer/buffer.ts";
 import { parseAddress } from "../buffer/peer-address.ts";
 import { describeError, GaplessError } from "../errors.ts";
-import { instrumentBuffer } from "../telemetry/telemetry.ts";
 import { connectTo, readFile, readToken, type PeerFlags } from "./buffer-peer.ts";
 import { familiesIn, openFamily, wrong } from "./buffer-place.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { formatJson } from "./json-text.ts";
-import { exportMetrics, type ExportOptions } from "./metrics-export.ts";
+import type { ExportOptions } from "./metrics-export.ts";
 
 const listenDefault = "127.0.0.1:7400";
 const metricsHostDefault = "127.0.0.1";
@@ -84,17 +83,10 @@ async function serve(paths: readonly string[], flags: ServeFlags): Promise<void>
   for (const { name, dbPath, family } of flows) {
     buffers.push(opened.use(await openFamily(dbPath, family, name)));
   }
-  let prometheusUrl: string | undefined;
-  if (isMeasured) {
-    const metrics = opened.use(await exportMetrics({ prometheus, otlp: otlpTarget }));
-    ({ prometheusUrl } = metrics);
-    for (const buffer of buffers) {
-      const peers = (flags.peer ?? []).map((address) =>
-        opened.use(connectTo(address, buffer.component, peerFlags)),
-      );
-      opened.use(instrumentBuffer(buffer, metrics.meter, { peers }));
-    }
-  }
+  const prometheusUrl = isMeasured
+    ? await measure(buffers, flags, { prometheus, otlp: otlpTarget }, opened)
+    : undefined;
+  const { serveBuffers } = await import("../buffer/buffer.ts");
   const archives = buffers.map(({ archive }) => archive);
   const server = opened.use(await serveBuffers({ ...options, flows: archives }));
   const places = flows.map(({ name, dbPath, family }) => ({
@@ -114,6 +106,26 @@ async function serve(paths: readonly string[], flags: ServeFlags): Promise<void>
 
 /** Of whom only the status is asked. */
 const peerFlags: PeerFlags = { timeout: 1 };
+
+/** Exports what the buffers do, until `opened` is disposed; resolves to where Prometheus asks. */
+async function measure(
+  buffers: readonly MsgBuffer[],
+  { peer: addresses = [] }: ServeFlags,
+  options: ExportOptions,
+  opened: AsyncDisposableStack,
+): Promise<string | undefined> {
+  const { exportMetrics } = await import("./metrics-export.ts");
+  const { instrumentBuffer } = await import("../telemetry/telemetry.ts");
+  const { meter, prometheusUrl } = opened.use(await exportMetrics(options));
+  for (const buffer of buffers) {
+    const peers: Peer[] = [];
+    for (const address of addresses) {
+      peers.push(opened.use(await connectTo(address, buffer.component, peerFlags)));
+    }
+    opened.use(instrumentBuffer(buffer, meter, { peers }));
+  }
+  return prometheusUrl;
+}
 
 /** @throws GaplessError CONFIG_INVALID; DATA_NOT_YET_AVAILABLE where there is no buffer */
 function flowsOf(text: string, family: string | undefined): Flow[] {

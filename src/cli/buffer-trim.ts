@@ -1,7 +1,8 @@
 /** `gapless buffer trim`: gives up old messages, and says before which those are. */
 import path from "node:path";
 import { Command, Option } from "commander";
-import { InvalidOperation, type MsgBuffer } from "../buffer/buffer.ts";
+import type { MsgBuffer } from "../buffer/buffer.ts";
+import { InvalidOperation } from "../buffer/buffer-errors.ts";
 import { openFamily, parseId, withFamily, type FamilyFlags } from "./buffer-place.ts";
 import { formatJson } from "./json-text.ts";
 import { formatCount } from "./table.ts";
