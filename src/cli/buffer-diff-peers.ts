@@ -103,7 +103,8 @@ function formatDifference({ id, found }: Difference, nameWidth: number): string[
 function formatMessage(message: Message): string {
   const { prevId, timestampNs, bytes } = message;
   const size = `${formatCount(bytes.length)} B`;
-  return `behind ${prevId}, ${formatTime(timestampNs, 6)}, ${size}, sha256 ${sumOf(message).slice(0, 16)}…`;
+  const sum = sumOf(message).slice(0, 16);
+  return `behind ${prevId}, ${formatTime(timestampNs, 6)}, ${size}, sha256 ${sum}…`;
 }
 
 /** Of what the application has put into it. */

@@ -55,10 +55,10 @@ async function trim(dbPath: string, flags: TrimFlags): Promise<void> {
   }
   const verb = isWritten ? "trimmed" : "would trim";
   const from = deleted === 0 || fromId === undefined ? "" : `, from id ${fromId}`;
-  const rest =
-    minId === undefined ? "none is left" : `${formatCount(left)} are left, from id ${minId}`;
+  const rest = minId === undefined ? "" : `, from id ${minId}`;
   const done = isWritten ? "" : "\nNothing was changed: --write does it.";
-  process.stdout.write(`${verb}  ${formatCount(deleted)} messages${from}; ${rest}.${done}\n`);
+  const counts = `${formatCount(deleted)} messages${from}; left: ${formatCount(left)}${rest}`;
+  process.stdout.write(`${verb}  ${counts}.${done}\n`);
 }
 
 /** As `MsgBuffer.trim`, without doing it. */

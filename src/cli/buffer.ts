@@ -1,4 +1,4 @@
-/** `gapless buffer`: what there is to know of buffers, and who serves them. One file a subcommand. */
+/** `gapless buffer`: what is to be known of buffers, and serving them. One file a subcommand. */
 import { Command } from "commander";
 import { bufferDiffPeers } from "./buffer-diff-peers.ts";
 import { bufferGet } from "./buffer-get.ts";
