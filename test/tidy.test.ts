@@ -28,7 +28,7 @@ const read = (file: string): string => fs.readFileSync(path.join(root, file), "u
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   memory: [],
   bus: ["memory"],
-  telemetry: ["bus"],
+  telemetry: ["bus", "buffer"],
   queue: ["memory"],
   flow: ["memory", "bus", "queue"],
   buffer: ["memory", "flow"],
@@ -38,7 +38,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   testing: [],
   supervise: ["memory", "bus"],
   tlv: [],
-  cli: ["memory", "bus", "queue", "supervise", "tlv"],
+  cli: ["memory", "bus", "queue", "buffer", "telemetry", "supervise", "tlv"],
 };
 
 /** The one place that each package is for. Types of anything may be imported anywhere. */
@@ -52,8 +52,11 @@ const licensed: Readonly<Record<string, readonly string[]>> = {
   "@grpc/proto-loader": ["test/"],
   "smol-toml": ["src/config.ts"],
   commander: ["src/cli/"],
-  "@opentelemetry/api": ["src/telemetry/", "test/unit/telemetry/"],
-  "@opentelemetry/sdk-metrics": ["test/unit/telemetry/"],
+  "@opentelemetry/api": ["src/telemetry/", "src/cli/", "test/unit/telemetry/"],
+  "@opentelemetry/sdk-metrics": ["src/cli/", "test/unit/telemetry/"],
+  "@opentelemetry/exporter-prometheus": ["src/cli/"],
+  "@opentelemetry/resources": ["src/cli/"],
+  "@opentelemetry/exporter-metrics-otlp-http": ["src/cli/"],
   zod: ["src/"],
   "nodejs-order-book": ["examples/exchange/"],
   "hdr-histogram-js": ["bench/"],

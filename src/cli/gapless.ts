@@ -2,6 +2,7 @@
 /** The command. One file a subcommand; this one only knows their names. */
 import { Command, CommanderError } from "commander";
 import { describeError, GaplessError } from "../errors.ts";
+import { buffer } from "./buffer.ts";
 import { bus } from "./bus.ts";
 import { clean } from "./clean.ts";
 import { queue } from "./queue.ts";
@@ -18,6 +19,7 @@ program
   .addCommand(up().exitOverride())
   .addCommand(bus().exitOverride())
   .addCommand(queue().exitOverride())
+  .addCommand(buffer().exitOverride())
   .addCommand(clean().exitOverride());
 
 // Whoever reads the output has seen enough of it, as `head` does.

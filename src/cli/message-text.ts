@@ -38,7 +38,8 @@ function decodeTlv(
   }
 }
 
-function decodeText(bytes: Uint8Array): string | undefined {
+/** undefined where it is no UTF-8, or has control characters that no text has. */
+export function decodeText(bytes: Uint8Array): string | undefined {
   try {
     const text = utf8.decode(bytes);
     return unprintable.test(text) ? undefined : text;

@@ -18,6 +18,12 @@ import { makeInstruments } from "./instruments.ts";
 import { cumulate, quantilesOf } from "./latency-series.ts";
 import type { Latency } from "../bus/bus.ts";
 
+export {
+  instrumentBuffer,
+  type InstrumentBufferOptions,
+  type InstrumentedBuffer,
+} from "./buffer-metrics.ts";
+
 type Instruments = ReturnType<typeof makeInstruments>;
 type Party = Record<"messages" | "bytes" | "errors", number> & { readonly name: string };
 

@@ -1,35 +1,11 @@
 /** A bus as OpenTelemetry metrics, through the real SDK. */
 import assert from "node:assert/strict";
-import test, { type TestContext } from "node:test";
-import type { Meter } from "@opentelemetry/api";
-import { MeterProvider, MetricReader, type DataPoint } from "@opentelemetry/sdk-metrics";
+import test from "node:test";
 import { openInspector } from "gapless/bus";
 import { instrumentBus } from "gapless/telemetry";
 import { makeDirectory } from "../../support/bus-channel.ts";
 import { openTrades, type Changes } from "../../support/bus-seen.ts";
-
-/** Collects when it is told to. */
-class Collector extends MetricReader {
-  protected override onShutdown = async (): Promise<void> => undefined;
-  protected override onForceFlush = async (): Promise<void> => undefined;
-
-  async points(): Promise<Map<string, readonly DataPoint<unknown>[]>> {
-    const { resourceMetrics, errors } = await this.collect();
-    assert.deepEqual(errors, []);
-    return new Map(
-      resourceMetrics.scopeMetrics
-        .flatMap(({ metrics }) => metrics)
-        .map(({ descriptor, dataPoints }) => [descriptor.name, dataPoints]),
-    );
-  }
-}
-
-function openMeter(t: TestContext): { meter: Meter; collector: Collector } {
-  const collector = new Collector();
-  const provider = new MeterProvider({ readers: [collector] });
-  t.after(() => provider.shutdown());
-  return { meter: provider.getMeter("test"), collector };
-}
+import { openMeter } from "./collector.ts";
 
 const changes: Changes = {
   type: "SPMC",

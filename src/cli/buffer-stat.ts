@@ -1,0 +1,58 @@
+/** `gapless buffer stat`: what a buffer keeps. */
+import { Command } from "commander";
+import type { ArchiveStatus, BufferStats } from "../buffer/buffer.ts";
+import { withPeerOptions } from "./buffer-peer.ts";
+import { bytesOnDisk, openPlace, withFamily, withPeer, type PlaceFlags } from "./buffer-place.ts";
+import { formatJson } from "./json-text.ts";
+import { formatBytes, formatCount, formatDuration } from "./table.ts";
+
+export function bufferStat(): Command {
+  const command = new Command("stat")
+    .description("Show which messages a buffer keeps.")
+    .argument("[path]", "directory that the buffer is under, where nobody has it open")
+    .option("--json", "print what was seen as one JSON object");
+  return withPeerOptions(withPeer(withFamily(command))).action(show);
+}
+
+async function show(
+  dbPath: string | undefined,
+  flags: PlaceFlags & { readonly json?: boolean },
+): Promise<void> {
+  await using place = await openPlace(dbPath, flags);
+  const { name, archive, stats } = place;
+  const print = (document: object, lines: readonly string[]): void => {
+    process.stdout.write(`${flags.json === true ? formatJson(document, 2) : lines.join("\n")}\n`);
+  };
+  if (stats === undefined) {
+    const status = await archive.status();
+    const document = { address: flags.peer, component: archive.component, ...status };
+    print(document, [name, ...formatStatus(status)]);
+    return;
+  }
+  const diskBytes = bytesOnDisk(name);
+  const { hot: _hot, cold: _cold, hitRate: _hitRate, hotBytes: _hotBytes, ...kept } = stats;
+  print({ directory: name, ...kept, diskBytes }, [name, ...formatStats(stats, diskBytes)]);
+}
+
+function formatStats(stats: BufferStats, diskBytes: number): string[] {
+  const { total, bytes, lastTrim } = stats;
+  const [kept, log] = formatStatus(stats);
+  const size = total === 0 ? "" : `, ${formatCount(total)} messages, ${formatBytes(bytes)}`;
+  const trimmed =
+    lastTrim === undefined
+      ? "never"
+      : `before id ${lastTrim.beforeId}, ${formatCount(lastTrim.deleted)} messages, ` +
+        `${formatDuration(Math.max(0, Date.now() - lastTrim.atMs))} ago`;
+  return [
+    `${kept}${size}`,
+    `  trimmed  ${trimmed}`,
+    ...(log === undefined ? [] : [log]),
+    `  files    ${formatBytes(diskBytes)}`,
+  ];
+}
+
+function formatStatus({ minId, maxId, logPosition }: ArchiveStatus): string[] {
+  const ids = minId === undefined ? "no message" : `id ${minId} to ${maxId}`;
+  const log = logPosition === 0n ? [] : [`  log      applied through ${logPosition}`];
+  return [`  kept     ${ids}`, ...log];
+}

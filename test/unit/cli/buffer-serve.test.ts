@@ -1,0 +1,257 @@
+/** `gapless buffer serve` and those that ask it: peers, Prometheus, collectors, diff-peers. */
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import http from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { json } from "node:stream/consumers";
+import test, { type TestContext } from "node:test";
+import { connectPeer, openMsgBuffer, serveBuffers, type PeerOptions } from "gapless/buffer";
+import type { Message } from "../../../src/message.ts";
+import { runGapless, startGapless } from "../../support/bus-command.ts";
+import { refusalOf } from "./buffer-refusal.ts";
+import { hasCode, makeMessages, temporaryDirectory } from "../buffer/fixture.ts";
+
+async function write(dbPath: string, cfName: string, messages: readonly Message[]): Promise<void> {
+  await using buffer = await openMsgBuffer({ component: "test", storage: { dbPath, cfName } });
+  await buffer.append(messages);
+}
+
+interface Serving {
+  readonly child: ChildProcess;
+  readonly address: string;
+  readonly prometheus?: string;
+  readonly flows: readonly { readonly flow: string }[];
+}
+
+/** Resolves once it serves. */
+async function serve(context: TestContext, ...args: string[]): Promise<Serving> {
+  const child = startGapless("buffer", "serve", ...args, "--json");
+  context.after(() => child.kill("SIGKILL"));
+  assert.ok(child.stdout);
+  for await (const line of createInterface({ input: child.stdout })) {
+    return { child, ...(JSON.parse(line) as Omit<Serving, "child">) };
+  }
+  throw new Error("it ended");
+}
+
+async function stop({ child }: Serving): Promise<void> {
+  const exited = once(child, "exit");
+  child.kill("SIGTERM");
+  assert.deepEqual(await exited, [0, null]);
+}
+
+interface Otlp {
+  readonly resourceMetrics: readonly {
+    readonly resource: { readonly attributes: readonly { key: string; value: object }[] };
+    readonly scopeMetrics: readonly {
+      readonly metrics: readonly ({ readonly name: string; readonly unit: string } & object)[];
+    }[];
+  }[];
+}
+
+/** A collector that takes OTLP as JSON. */
+async function collect(context: TestContext): Promise<{ url: string; bodies: Otlp[] }> {
+  const bodies: Otlp[] = [];
+  const server = http.createServer((request, response) => {
+    const isRight = request.method === "POST" && request.url === "/v1/metrics";
+    assert.equal(request.headers["content-type"], "application/json");
+    void json(request).then((body) => {
+      if (isRight) bodies.push(body as Otlp);
+      response.writeHead(isRight ? 200 : 404, { "content-type": "application/json" }).end("{}");
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  context.after(() => server.close().closeAllConnections());
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, bodies };
+}
+
+test("families are served to peers, scraped, and sent to a collector, with how far they are behind", async (context) => {
+  const directory = temporaryDirectory(context);
+  const dbPath = path.join(directory, "exchange");
+  const messages = makeMessages(0n, 300);
+  await write(dbPath, "trades", messages);
+  await write(dbPath, "orders", messages.slice(0, 10));
+  {
+    const storage = { dbPath, cfName: "trades" };
+    await using buffer = await openMsgBuffer({ component: "test", storage });
+    await buffer.trim(101n);
+  }
+  const leaderStorage = { dbPath: path.join(directory, "leader") };
+  await using leader = await openMsgBuffer({ component: "trades", storage: leaderStorage });
+  await leader.append(makeMessages(0n, 1542));
+  const listen = { path: path.join(directory, "leader.sock") };
+  await using leading = await serveBuffers({ flows: [leader.archive], listen });
+  const collector = await collect(context);
+
+  const at = ["--listen", `unix:${directory}/peers.sock`, "--prometheus", "0"];
+  const push = ["--otlp", collector.url, "--otlp-interval", "0.5"];
+  const serving = await serve(context, dbPath, ...at, ...push, "--peer", leading.address);
+  assert.deepEqual(
+    serving.flows.map(({ flow }) => flow),
+    ["orders", "trades"],
+  );
+  assert.equal(serving.address, `unix:${directory}/peers.sock`);
+
+  await using peer = connectPeer({ address: serving.address, flow: "trades" });
+  assert.deepEqual(await peer.read(101n, 200), messages.slice(100));
+  await assert.rejects(peer.read(100n, 1), hasCode("DATA_TRIMMED"));
+  await assert.rejects(peer.read(301n, 1), hasCode("DATA_NOT_YET_AVAILABLE"));
+
+  assert.ok(serving.prometheus !== undefined);
+  let page = "";
+  // A peer that is slow to answer is left out of a scrape.
+  while (!page.includes("msg_buffer_sync_lag{")) {
+    page = await (await fetch(serving.prometheus)).text();
+  }
+  const valueOf = (series: string): number | undefined => {
+    const line = page.split("\n").find((one) => one.startsWith(series.replace("}", ",")));
+    return line === undefined ? undefined : Number(line.split(" ").at(-1));
+  };
+  const trades = '{component="trades"}';
+  assert.equal(valueOf(`msg_buffer_size${trades}`), 200);
+  assert.equal(valueOf('msg_buffer_size{component="orders"}'), 10);
+  assert.equal(valueOf(`msg_buffer_sync_lag${trades}`), 1242);
+  assert.equal(valueOf('msg_buffer_sync_lag{component="orders"}'), undefined);
+  assert.equal(valueOf(`msg_buffer_query_errors_total${trades}`), 1);
+  assert.equal(valueOf(`msg_buffer_data_loss_detected_total${trades}`), 1);
+  assert.equal(valueOf(`msg_buffer_append_errors_total${trades}`), 0);
+  const timed = 'msg_buffer_query_duration_count{component="trades",storage="cold"}';
+  assert.ok((valueOf(timed) ?? 0) >= 1, page);
+  assert.equal((await fetch(new URL("/", serving.prometheus))).status, 404);
+  if (spawnSync("promtool", ["--version"]).status === 0) {
+    const checked = spawnSync("promtool", ["check", "metrics"], { input: page, encoding: "utf8" });
+    assert.doesNotMatch(checked.stderr, /error while/);
+  }
+
+  while (collector.bodies.length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+  await stop(serving);
+  // What it sends when it ends is all that it has counted.
+  const [sent] = collector.bodies.at(-1)?.resourceMetrics ?? [];
+  const service = sent?.resource.attributes.find(({ key }) => key === "service.name");
+  assert.deepEqual(service?.value, { stringValue: "gapless-buffer" });
+  const metrics = sent?.scopeMetrics.flatMap((scope) => scope.metrics) ?? [];
+  const lost = metrics.find(({ name }) => name === "msg_buffer.data_loss.detected");
+  const expected = {
+    unit: "{error}",
+    sum: { isMonotonic: true, dataPoints: [{ asDouble: 0 }, { asDouble: 1 }] },
+  };
+  assert.partialDeepStrictEqual(lost, expected, JSON.stringify(lost));
+  const query = metrics.find(({ name }) => name === "msg_buffer.query.duration");
+  const attributes = [
+    { key: "component", value: { stringValue: "trades" } },
+    { key: "storage", value: { stringValue: "cold" } },
+  ];
+  const timing = { unit: "s", histogram: { dataPoints: [{ attributes }] } };
+  assert.partialDeepStrictEqual(query, timing, JSON.stringify(query));
+});
+
+test("stat, get and verify ask who serves a flow, and diff-peers tells the first id that differs", async (context) => {
+  const directory = temporaryDirectory(context);
+  const messages = makeMessages(0n, 2000);
+  const changed = messages.with(1233, { ...(messages[1233] as Message), bytes: Buffer.from("?") });
+  await write(path.join(directory, "left"), "messages", messages);
+  await write(path.join(directory, "right"), "messages", messages.slice(0, 1900));
+  await write(path.join(directory, "wrong"), "messages", changed);
+  await using opened = new AsyncDisposableStack();
+  for (const name of ["left", "right", "wrong"]) {
+    const storage = { dbPath: path.join(directory, name) };
+    const buffer = opened.use(await openMsgBuffer({ component: "trades", storage }));
+    const listen = { path: path.join(directory, `${name}.sock`) };
+    opened.use(await serveBuffers({ flows: [buffer.archive], listen }));
+  }
+  const at = (...names: string[]): string[] =>
+    names.map((name) => `unix:${path.join(directory, `${name}.sock`)}`);
+  const left = ["--peer", ...at("left"), "--flow", "trades"];
+  const [stat, get, verify, same, wrong, down] = await Promise.all([
+    runGapless("buffer", "stat", ...left, "--json"),
+    runGapless("buffer", "get", ...left, "1999", "--count", "5", "--json"),
+    runGapless("buffer", "verify", ...left),
+    runGapless("buffer", "diff-peers", ...at("left", "right"), "--flow", "trades"),
+    runGapless("buffer", "diff-peers", ...at("right", "wrong"), "--flow", "trades", "--json"),
+    runGapless("buffer", "diff-peers", ...at("left"), `unix:${directory}/x`, "--flow", "trades"),
+  ]);
+  assert.partialDeepStrictEqual(JSON.parse(stat.stdout), { minId: "1", maxId: "2000" });
+  const ids = get.stdout
+    .trim()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { id: string }).id);
+  assert.deepEqual([ids, get.stderr], [["1999", "2000"], "These are all: 2 messages.\n"]);
+  assert.match(verify.stdout, /^2,000 messages, 258 KB, id 1 to 2000: nothing is wrong\.$/m);
+  assert.equal(same.status, 0, same.stderr);
+  assert.match(same.stdout, /^same {2}id 1 to 1900, which all have: 1,900 messages$/m);
+  assert.equal(wrong.status, 1, wrong.stderr);
+  const { difference } = JSON.parse(wrong.stdout) as { difference: unknown };
+  assert.partialDeepStrictEqual(difference, {
+    id: "1234",
+    found: [{ message: { id: "1234", bytes: 100 } }, { message: { id: "1234", bytes: 1 } }],
+  });
+  assert.deepEqual([down.status, down.stdout], [1, ""]);
+  assert.match(down.stderr, /^PEER_UNAVAILABLE: unix:.*\/x: /);
+});
+
+const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
+const skip = hasOpenssl ? false : "needs openssl";
+
+test(
+  "over TLS, only who has a certificate and the token is answered",
+  { skip },
+  async (context) => {
+    const directory = temporaryDirectory(context);
+    await write(path.join(directory, "db"), "trades", makeMessages(0n, 10));
+    const [key, cert, token] = ["key", "cert", "token"].map((name) => path.join(directory, name));
+    assert.ok(key !== undefined && cert !== undefined && token !== undefined);
+    const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    const names = ["-subj", "/CN=gapless", "-addext", "subjectAltName=IP:127.0.0.1"];
+    const files = ["-keyout", key, "-out", cert, "-days", "1"];
+    execFileSync("openssl", ["req", "-x509", ...curve, ...files, ...names], { stdio: "pipe" });
+    fs.writeFileSync(token, "secret\n");
+    const identity = ["--tls-key", key, "--tls-cert", cert];
+    const asking = [...identity, "--tls-client-ca", cert, "--token-file", token];
+    const place = [path.join(directory, "db"), "--listen", "127.0.0.1:0"];
+    const { address } = await serve(context, ...place, ...asking);
+    const right = await runGapless(
+      ...["buffer", "stat", "--peer", address, "--flow", "trades"],
+      ...["--tls-ca", cert, ...identity, "--token-file", token],
+    );
+    assert.match(right.stdout, /^ {2}kept {5}id 1 to 10$/m, right.stderr);
+    const ca = fs.readFileSync(cert);
+    const own = { key: fs.readFileSync(key), cert: ca };
+    const bearerToken = "secret";
+    const status = async (options: Partial<PeerOptions>): Promise<unknown> => {
+      await using peer = connectPeer({ address, flow: "trades", timeoutMs: 5000, ...options });
+      return await peer.status();
+    };
+    await assert.rejects(status({ tls: { ca, ...own } }), hasCode("CONFIG_INVALID"));
+    await assert.rejects(status({ tls: { ca }, bearerToken }), hasCode("PEER_UNAVAILABLE"));
+    await assert.rejects(status({ bearerToken }), hasCode("PEER_UNAVAILABLE"));
+  },
+);
+
+test("what serve is told wrongly is said before anything is opened", async (context) => {
+  const directory = temporaryDirectory(context);
+  await write(directory, "trades", makeMessages(0n, 1));
+  await write(directory, "orders", makeMessages(0n, 1));
+  const cases: readonly [readonly string[], RegExp][] = [
+    [["--listen", "nowhere"], /address=nowhere/],
+    [["--prometheus", "99999"], /--prometheus: expected PORT or HOST:PORT, found "99999"/],
+    [["--prometheus", "192.0.2.1:9"], /--prometheus: cannot listen at 192\.0\.2\.1:9/],
+    [["--otlp", "collector"], /--otlp: expected an URL, found "collector"/],
+    [["--otlp", "ftp://collector"], /--otlp: expected http: or https:/],
+    [["--tls-key", "key.pem"], /--tls-key: goes with --tls-cert/],
+    [["--tls-client-ca", "ca.pem"], /--tls-client-ca: expected --tls-key and --tls-cert/],
+    [["--token-file", `${directory}/none`], /--token-file: .*none cannot be read: ENOENT/],
+    [["--peer", "unix:/x"], /--peer: is for the metrics/],
+  ];
+  for (const [args, expected] of cases) {
+    const refusal = await refusalOf("serve", directory, ...args);
+    assert.match(refusal, expected);
+    assert.match(refusal, /^CONFIG_INVALID: /);
+  }
+  const several = await refusalOf("serve", `all=${directory}`);
+  assert.match(several, /has several \(orders, trades\): expected --family/);
+});
