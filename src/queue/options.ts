@@ -11,7 +11,7 @@ import { pageBytes, segmentBytesMax, segmentBytesMin, type ChecksumKind } from "
 export type Durability = "process" | "sync" | { readonly intervalMs: number };
 
 export interface PublisherOptions {
-  /** Size of a segment file in bytes, 4 KiB to 1 GiB, rounded up to whole pages. Default 128 MiB. */
+  /** Bytes of a segment file: 4 KiB to 1 GiB, rounded up to whole pages. Default 128 MiB. */
   readonly segmentBytes?: number;
   /** How new segments tell damage. Default `fast`. */
   readonly checksum?: ChecksumKind;

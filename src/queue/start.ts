@@ -125,8 +125,9 @@ function deleted({ reader, oldest }: Arrival, resumed: number): GaplessError {
 function rewound({ reader }: Arrival, rewoundTo: number, committed: number): GaplessError {
   return new GaplessError(
     "CHAIN_BROKEN",
-    `${reader} has committed sequence=${committed}, and a power loss, or a repair, has taken from ` +
-      `the queue what it was given from ${rewoundTo} on: other messages have these sequences now, or will. ` +
-      "Undo what it made of the old ones, then open it with start=resume-snapshot.",
+    `${reader} has committed sequence=${committed}, and a power loss, or a repair, has taken ` +
+      `from the queue what it was given from ${rewoundTo} on: other messages have these ` +
+      "sequences now, or will. Undo what it made of the old ones, then open it with " +
+      "start=resume-snapshot.",
   );
 }
