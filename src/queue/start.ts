@@ -127,7 +127,7 @@ function rewound({ reader }: Arrival, rewoundTo: number, committed: number): Gap
     "CHAIN_BROKEN",
     `${reader} has committed sequence=${committed}, and a power loss, or a repair, has taken ` +
       `from the queue what it was given from ${rewoundTo} on: other messages have these ` +
-      "sequences now, or will. " +
-      "Undo what it made of the old ones, then open it with start=resume-snapshot.",
+      "sequences now, or will. Undo what it made of the old ones, then open it with " +
+      "start=resume-snapshot.",
   );
 }
