@@ -17,13 +17,8 @@ interface StatFlags {
 export function queueStat(): Command {
   return new Command("stat")
     .description(
-<<<<<<< HEAD
-      "Show how far a queue and its readers have come. Disturbs nobody. Exits with 1 where not " +
-        "all of it can be read.",
-=======
       "Show how far a queue and its readers have come. Disturbs nobody. Exits with 1 where " +
         "not all of it can be read.",
->>>>>>> wt-mend
     )
     .argument("<path>", "directory of the queue, or of a copy")
     .option("--watch", "look again each second, with rates, until Ctrl-C")

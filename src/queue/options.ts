@@ -11,11 +11,7 @@ import { pageBytes, segmentBytesMax, segmentBytesMin, type ChecksumKind } from "
 export type Durability = "process" | "sync" | { readonly intervalMs: number };
 
 export interface PublisherOptions {
-<<<<<<< HEAD
-  /** Bytes of a segment file, 4 KiB to 1 GiB, rounded up to whole pages. Default 128 MiB. */
-=======
   /** Bytes of a segment file: 4 KiB to 1 GiB, rounded up to whole pages. Default 128 MiB. */
->>>>>>> wt-mend
   readonly segmentBytes?: number;
   /** How new segments tell damage. Default `fast`. */
   readonly checksum?: ChecksumKind;

@@ -261,11 +261,7 @@ export class Publisher {
     return this.sequence;
   }
 
-<<<<<<< HEAD
-  /** Gives a claim back; no record comes of it. Without a claim, or closed, it does nothing. */
-=======
   /** Gives a claim back; no record comes of it. Without one, and once closed, it does nothing. */
->>>>>>> wt-mend
   abort(): void {
     if (this.claimed === 0) return;
     this.segment.bytes.fill(0, this.end + recordOffset.sum, this.end + this.claimed);
