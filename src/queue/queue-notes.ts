@@ -61,8 +61,9 @@ function checkReader(
   const filePath = readerFileOf(directory, name);
   const file = path.relative(directory, filePath);
   try {
-    const { committed } = lookAtReader(directory, name, control.identity);
-    if (hasTornSlot(directory, name, control.identity)) {
+    const { committed, isAlive } = lookAtReader(directory, name, control.identity);
+    // One that lives can have been interrupted between two stores, and be there for long.
+    if (!isAlive && hasTornSlot(directory, name, control.identity)) {
       const what =
         "one of its two slots does not hold: a commit was cut short by a crash, or it is " +
         "damaged. The other one counts; what came behind it is delivered again";
