@@ -10,6 +10,7 @@ import { connectNatsLog, type NatsLogOptions } from "../../../src/connect/nats.t
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
 import type { LogEntry, LogReader } from "../../../src/flow/replicated-log.ts";
 import type { Message } from "../../../src/message.ts";
+import { lossyWayTo } from "../../support/nats-lossy.ts";
 import { lacksNats, lacksNatsServer, someNats, startNats } from "../../support/nats.ts";
 
 const withCode =
@@ -163,6 +164,48 @@ test(
     assert.equal((await reading)[0]?.position, 1n);
     assert.ok(performance.now() - proposedMs < 1000);
     assert.deepEqual(troubles, []);
+  },
+);
+
+test(
+  "what is lost or repeated on the way to a reader is read, once, in its place",
+  { skip: lacksNatsServer },
+  async () => {
+    await using nats = await startNats(1);
+    const [server = ""] = nats.servers;
+    const options = { ...optionsFor(nats.servers), heartbeatMs: 500 };
+    await using log = await connectNatsLog(options);
+    const proposals = Array.from({ length: 200 }, () =>
+      log.propose({ kind: "trim", beforeId: 0n }),
+    );
+    await Promise.all(proposals);
+
+    // Within others, and the last, behind which there is silence.
+    const lost = [5, 70, 71, 72, 200];
+    await using way = await lossyWayTo(server, (sequence) => {
+      if (lost.includes(sequence)) return "lose";
+      return sequence % 3 === 0 ? "repeat" : "pass";
+    });
+    const troubles: string[] = [];
+    await using reader = await connectNatsLog({
+      ...options,
+      servers: way.server,
+      connection: { ignoreClusterUpdates: true },
+      onTrouble: ({ message }) => troubles.push(message),
+    });
+    const entries = await take(reader, 0n, 200);
+    assert.deepEqual(
+      entries.map(({ position }) => position),
+      Array.from({ length: 200 }, (_, index) => BigInt(index + 1)),
+    );
+    assert.ok(
+      troubles.some((it) => it.includes("after sequence=69 came 73")),
+      troubles.join("\n"),
+    );
+    assert.ok(
+      troubles.some((it) => it.includes("sequence=200 is there")),
+      troubles.join("\n"),
+    );
   },
 );
 

@@ -1,0 +1,74 @@
+/** A way to a NATS server that loses, or repeats, messages of a stream on their way to the client. */
+import { once } from "node:events";
+import net from "node:net";
+
+/** What becomes of the delivery of a message, by its sequence in the stream. */
+export type Fate = "pass" | "lose" | "repeat";
+
+export interface LossyWay extends AsyncDisposable {
+  readonly server: string;
+}
+
+const lineEnd = Buffer.from("\r\n");
+
+/** Listens on a free port of the loopback interface, and passes on to `server`, a `host:port`. */
+export async function lossyWayTo(
+  server: string,
+  fateOf: (sequence: number) => Fate,
+): Promise<LossyWay> {
+  const [host = "", port = ""] = server.split(":");
+  const sockets = new Set<net.Socket>();
+  const listener = net.createServer((client) => {
+    const upstream = net.connect(Number(port), host);
+    let rest: Buffer = Buffer.alloc(0);
+    upstream.on("data", (data) => {
+      rest = Buffer.concat([rest, data]);
+      for (let size = frameBytes(rest); size > 0; size = frameBytes(rest)) {
+        const frame = rest.subarray(0, size);
+        const sequence = sequenceOf(frame);
+        const fate = sequence === undefined ? "pass" : fateOf(sequence);
+        if (fate !== "lose") client.write(frame);
+        if (fate === "repeat") client.write(frame);
+        rest = rest.subarray(size);
+      }
+    });
+    client.pipe(upstream);
+    for (const [one, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(one);
+      one.on("error", () => undefined);
+      one.on("close", () => {
+        sockets.delete(one);
+        other.destroy();
+      });
+    }
+  });
+  await once(listener.listen(0, "127.0.0.1"), "listening");
+  return {
+    server: `127.0.0.1:${(listener.address() as net.AddressInfo).port}`,
+    async [Symbol.asyncDispose]() {
+      listener.close();
+      for (const socket of sockets) socket.destroy();
+      await once(listener, "close");
+    },
+  };
+}
+
+/** Of the first frame that the server has sent, with its payload; 0 where it is not whole. */
+function frameBytes(bytes: Buffer): number {
+  const end = bytes.indexOf(lineEnd);
+  if (end < 0) return 0;
+  const words = bytes.toString("latin1", 0, end).split(" ");
+  const hasPayload = words[0] === "MSG" || words[0] === "HMSG";
+  const size = end + 2 + (hasPayload ? Number(words.at(-1)) + 2 : 0);
+  return size <= bytes.length ? size : 0;
+}
+
+/** In the stream, for what a consumer delivers: `$JS.ACK.stream.consumer.count.SEQUENCE.…`. */
+function sequenceOf(frame: Buffer): number | undefined {
+  const line = frame.toString("latin1", 0, frame.indexOf(lineEnd));
+  const found = /^H?MSG .* \$JS\.ACK\.[^.]+\.[^.]+\.\d+\.(\d+)\./.exec(line);
+  return found === null ? undefined : Number(found[1]);
+}
