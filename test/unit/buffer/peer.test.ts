@@ -133,7 +133,7 @@ test("errors cross as themselves with their ids, others are PEER_UNAVAILABLE", a
     await assert.rejects(peer.digest(1n, 2n), isSame);
     await assert.rejects(peer.follow(1n).next(), isSame);
   }
-  const shorter = connect(context, server.address, { timeoutMs: 100 });
+  const shorter = connect(context, server.address, { timeoutMs: 500 });
   for (const error of [new GaplessError("CLOSED", "closed here"), new Error("a bug")]) {
     thrown = error;
     const isExpected = (received: unknown): boolean =>
