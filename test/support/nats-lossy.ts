@@ -1,4 +1,7 @@
-/** A way to a NATS server that loses, or repeats, messages of a stream on their way to the client. */
+/**
+ * A way to a NATS server that loses, or repeats, messages of a stream on their way to the
+ * client.
+ */
 import { once } from "node:events";
 import net from "node:net";
 
