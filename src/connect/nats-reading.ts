@@ -15,8 +15,9 @@
 import type { Consumer, JetStreamManager, JsMsg } from "@nats-io/jetstream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describeError, GaplessError } from "../errors.ts";
-import { anotherLog, logTrimmed, readCommand, type LogEntry } from "../flow/replicated-log.ts";
+import { anotherLog, logTrimmed, type LogEntry } from "../flow/replicated-log.ts";
 import { finalFailure, isStreamNotFound, type NatsClient } from "./nats-client.ts";
+import { deliveredEntry, storedEntry } from "./nats-place.ts";
 
 /** What reading needs of a connection. */
 export interface ReadingParts {
@@ -104,9 +105,14 @@ class Cursor {
         this.hasMissed = true;
         throw new Error(`after sequence=${this.last} came ${streamSequence}`);
       }
-      const command = readCommand(message.data);
+      const entry = deliveredEntry(message);
+      if (entry === undefined) {
+        if (entries.length > 0) break;
+        this.hasMissed = true;
+        throw new Error(`sequence=${streamSequence} is not the place of what came with it`);
+      }
       this.last = streamSequence;
-      entries.push({ position: BigInt(streamSequence), command });
+      entries.push(entry);
     }
     return entries;
   }
@@ -147,7 +153,9 @@ class Cursor {
     for (let next = this.last + 1; next <= end; next++) {
       const message = await manager.streams.getMessage(stream, { seq: next });
       if (message === null) this.unsettled(lost(stream, next));
-      entries.push({ position: BigInt(next), command: readCommand(message.data) });
+      const entry = storedEntry(message);
+      if (entry === undefined) this.unsettled(differing(stream, next));
+      entries.push(entry);
     }
     // Only now: where one of them could not be had, all are read again.
     this.last = end;
@@ -272,6 +280,16 @@ function troubled(what: string, error: unknown): GaplessError {
   return new GaplessError("PEER_UNAVAILABLE", `${what}, again: ${describeError(error)}.`, {
     cause: error,
   });
+}
+
+/** A copy that has lost something has all that follows at other places. */
+function differing(stream: string, sequence: number): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${nameOf(stream)} has another message at sequence=${sequence} on the server that leads it ` +
+      "than was written there: its copy has lost something. Let another server lead, then remove " +
+      "this copy.",
+  );
 }
 
 function lost(stream: string, sequence: number): GaplessError {
