@@ -7,8 +7,8 @@
  *
  * So whoever was not answered can look at that place whether it got it, and needs no memory of the
  * servers for that. And a reader tells a right copy of the stream from one that has lost something:
- * a server that was killed may come back without a message that the others have (seen with 2.9), and
- * then has all later ones at other sequences.
+ * a server that was killed may come back without a message that the others have (seen with 2.9),
+ * and then has all later ones at other sequences.
  */
 import type { JetStreamClient, JetStreamManager, JsMsg, StoredMsg } from "@nats-io/jetstream";
 import type { MsgHdrs } from "@nats-io/transport-node";
@@ -18,6 +18,8 @@ import { readCommand, type LogEntry } from "../flow/replicated-log.ts";
 
 const placeHeader = "Nats-Expected-Last-Sequence";
 const idHeader = "Nats-Msg-Id";
+/** A command is sent so often before another server is to lead. */
+const triesPerLeader = 5;
 
 /** What a message of a stream is as an entry; undefined where its sequence is not its place. */
 export function entryOf(
@@ -47,10 +49,18 @@ export class Proposer {
   private readonly manager: JetStreamManager;
   private readonly stream: string;
   private readonly subject: string;
+  private readonly changeLeader: () => Promise<void>;
   /** The newest sequence that is known to be taken. */
   private newest: number;
 
-  constructor(manager: JetStreamManager, stream: string, subject: string, newest: number) {
+  constructor(
+    manager: JetStreamManager,
+    stream: string,
+    subject: string,
+    newest: number,
+    changeLeader: () => Promise<void>,
+  ) {
+    this.changeLeader = changeLeader;
     this.manager = manager;
     this.publisher = manager.jetstream();
     this.stream = stream;
@@ -63,11 +73,14 @@ export class Proposer {
     const id = randomUUID();
     let last = this.newest;
     let wasSent = false;
+    let tries = 0;
     return async () => {
       if (wasSent) {
         const taken = await this.look(id, last);
         if (taken === "mine") return this.took(last + 1);
         if (taken === "another's") last = await this.newestBehind(last);
+        // Its place is free, and it does not get there: what leads may have lost what is before.
+        else if (++tries % triesPerLeader === 0) await this.changeLeader();
       }
       wasSent = true;
       const { seq } = await this.publisher.publish(this.subject, bytes, {

@@ -11,8 +11,9 @@
  *
  * The position of a command is its sequence in the stream, which has one subject, and from whose
  * middle nothing can be deleted. A command names its place, so that one that is sent again for want
- * of an answer is taken once: see nats-place.ts. Servers write to their disks, and sync them when they are
- * told to (`sync_interval`): what is lost with the power of most of them at once is theirs to say.
+ * of an answer is taken once: see nats-place.ts. Servers write to their disks, and sync them when
+ * they are told to (`sync_interval`): what is lost with the power of most of them at once is theirs
+ * to say.
  */
 import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
@@ -110,6 +111,7 @@ class JetStreamLog implements NatsLog {
   private readonly connection: NatsConnection;
   private readonly manager: JetStreamManager;
   private readonly proposer: Proposer;
+  private readonly changeLeader: () => Promise<void>;
   private readonly created: string;
   private readonly options: ResolvedOptions;
   private readonly closing = new AbortController();
@@ -127,7 +129,13 @@ class JetStreamLog implements NatsLog {
     this.client = client;
     this.connection = connection;
     this.manager = manager;
-    this.proposer = new Proposer(manager, stream, subject, state.last_seq);
+    this.changeLeader = async () => {
+      const request = `$JS.API.STREAM.LEADER.STEPDOWN.${stream}`;
+      // It may be nobody's to ask, or nobody leads: then nothing is lost by it.
+      await connection.request(request, "", { timeout: attemptMs }).catch(() => undefined);
+    };
+    const { changeLeader } = this;
+    this.proposer = new Proposer(manager, stream, subject, state.last_seq, changeLeader);
     this.created = created;
     this.options = options;
   }
@@ -143,10 +151,12 @@ class JetStreamLog implements NatsLog {
 
   read(afterPosition: bigint, signal: AbortSignal): AsyncIterable<readonly LogEntry[]> {
     this.checkOpen();
-    const { client, manager, created } = this;
+    const { client, manager, created, changeLeader } = this;
     const { stream, heartbeatMs, timeoutMs: settleMs, onTrouble } = this.options;
-    const parts = { client, manager, stream, created, heartbeatMs, settleMs, onTrouble };
-    return readStream(parts, afterPosition, AbortSignal.any([signal, this.closing.signal]));
+    const ends = AbortSignal.any([signal, this.closing.signal]);
+    const connected = { client, manager, created, changeLeader };
+    const parts = { ...connected, stream, heartbeatMs, settleMs, onTrouble };
+    return readStream(parts, afterPosition, ends);
   }
 
   async close(): Promise<void> {
