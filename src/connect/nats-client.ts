@@ -14,10 +14,13 @@ const apiCode = {
   /** Not enough servers for the replicas asked for, as long as they are not all there. */
   noSuitablePeers: 10005,
   messageTooLarge: 10054,
+  /** The place that a command names is taken, or its predecessor is not there. */
+  wrongLastSequence: 10071,
   /** Several replicas of a server that is no cluster. */
   notClustered: 10074,
 } as const;
 
+const passingCodes: readonly number[] = [apiCode.noSuitablePeers, apiCode.wrongLastSequence];
 /** Statuses with which the same request may succeed later, besides those from 500 on. */
 const passingStatuses: readonly number[] = [404, 408, 409, 429];
 
@@ -56,7 +59,7 @@ export function finalFailure(
   if (error instanceof jetStream.JetStreamApiError) {
     if (error.code === apiCode.messageTooLarge) return final("MESSAGE_TOO_LARGE");
     if (error.code === apiCode.notClustered) return final("CONFIG_INVALID");
-    if (error.code === apiCode.noSuitablePeers) return undefined;
+    if (passingCodes.includes(error.code)) return undefined;
     const passes = error.status >= 500 || passingStatuses.includes(error.status);
     return passes ? undefined : final("CONFIG_INVALID");
   }

@@ -12,32 +12,34 @@
  * the leader of the stream, by the last message for as long as no other comes, and its consumer
  * then has nothing to give. What a consumer does not give is asked of the leader.
  */
-import type { Consumer, JetStreamManager, JsMsg } from "@nats-io/jetstream";
+import type { JsMsg } from "@nats-io/jetstream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describeError, GaplessError } from "../errors.ts";
-import { anotherLog, logTrimmed, readCommand, type LogEntry } from "../flow/replicated-log.ts";
-import { finalFailure, isStreamNotFound, type NatsClient } from "./nats-client.ts";
+import { anotherLog, logTrimmed, type LogEntry } from "../flow/replicated-log.ts";
+import { finalFailure, isStreamNotFound } from "./nats-client.ts";
+import {
+  fetchAll,
+  fetchMax,
+  isAborted,
+  openConsumer,
+  type FetchingParts,
+} from "./nats-fetching.ts";
+import { deliveredEntry, storedEntry } from "./nats-place.ts";
 
 /** What reading needs of a connection. */
-export interface ReadingParts {
-  readonly client: NatsClient;
-  readonly manager: JetStreamManager;
-  /** Name of the consumer's stream. */
-  readonly stream: string;
+export interface ReadingParts extends FetchingParts {
   /** When the stream was made: another time means another stream. */
   readonly created: string;
-  /** A server that is silent for twice as long is taken to be gone. */
-  readonly heartbeatMs: number;
   /** How long a stream may be missing, or shorter than it was: its servers may be starting. */
   readonly settleMs: number;
+  /** Asks that another server lead the stream. */
+  readonly changeLeader: () => Promise<void>;
   /** Told of what is tried again. */
   readonly onTrouble: (trouble: GaplessError) => void;
 }
 
-/** Messages asked for at a time: with a server's default limit at most 64 MiB. */
-const fetchMax = 64;
-const nanosPerMs = 1_000_000;
-const inactiveMs = 30_000;
+/** A leader whose stream is not as it has to be is asked so often before another is to lead. */
+const looksPerLeader = 3;
 /** Pauses between two tries. */
 const pauseMs = { first: 50, most: 2000 } as const;
 
@@ -87,6 +89,7 @@ class Cursor {
   private hasMissed = false;
   /** Since when the stream is not as it has to be. */
   private unsettledSince: number | undefined;
+  private unsettledLooks = 0;
 
   constructor(parts: ReadingParts, last: number) {
     this.parts = parts;
@@ -104,9 +107,14 @@ class Cursor {
         this.hasMissed = true;
         throw new Error(`after sequence=${this.last} came ${streamSequence}`);
       }
-      const command = readCommand(message.data);
+      const entry = deliveredEntry(message);
+      if (entry === undefined) {
+        if (entries.length > 0) break;
+        this.hasMissed = true;
+        throw new Error(`sequence=${streamSequence} is not the place of what came with it`);
+      }
       this.last = streamSequence;
-      entries.push({ position: BigInt(streamSequence), command });
+      entries.push(entry);
     }
     return entries;
   }
@@ -122,10 +130,11 @@ class Cursor {
       if (info.created !== created) throw madeAnew(stream, last);
       // Of an empty stream, first is what comes next.
       if (oldest > last + 1) throw logTrimmed(nameOf(stream), BigInt(last), BigInt(oldest));
-      if (newest < last) this.unsettled(anotherLog(nameOf(stream), BigInt(last), BigInt(newest)));
+      if (newest < last)
+        await this.unsettled(anotherLog(nameOf(stream), BigInt(last), BigInt(newest)));
       if (!this.hasMissed) this.unsettledSince = undefined;
     } catch (error) {
-      if (isStreamNotFound(client, error)) this.unsettled(gone(stream, last));
+      if (isStreamNotFound(client, error)) await this.unsettled(gone(stream, last));
       throw error;
     }
   }
@@ -146,8 +155,10 @@ class Cursor {
     const end = Math.min(this.newest, this.last + fetchMax);
     for (let next = this.last + 1; next <= end; next++) {
       const message = await manager.streams.getMessage(stream, { seq: next });
-      if (message === null) this.unsettled(lost(stream, next));
-      entries.push({ position: BigInt(next), command: readCommand(message.data) });
+      if (message === null) return this.unsettled(lost(stream, next));
+      const entry = storedEntry(message);
+      if (entry === undefined) return this.unsettled(differing(stream, next));
+      entries.push(entry);
     }
     // Only now: where one of them could not be had, all are read again.
     this.last = end;
@@ -157,111 +168,12 @@ class Cursor {
   }
 
   /** Throws `final` where it has been so for too long, and an error that is tried again before. */
-  private unsettled(final: GaplessError): never {
+  private async unsettled(final: GaplessError): Promise<never> {
     this.unsettledSince ??= performance.now();
     if (performance.now() - this.unsettledSince >= this.parts.settleMs) throw final;
+    if (++this.unsettledLooks % looksPerLeader === 0) await this.parts.changeLeader();
     throw new Error(final.message);
   }
-}
-
-function openConsumer(parts: ReadingParts, sequence: number): Promise<Consumer> {
-  const { manager, stream, client } = parts;
-  const { AckPolicy, DeliverPolicy } = client.jetStream;
-  return manager.consumers
-    .add(stream, {
-      ack_policy: AckPolicy.None,
-      deliver_policy: DeliverPolicy.StartSequence,
-      opt_start_seq: sequence,
-      inactive_threshold: inactiveMs * nanosPerMs,
-      mem_storage: true,
-      num_replicas: 1,
-    })
-    .then((info) => manager.jetstream().consumers.getConsumerFromInfo(info));
-}
-
-/**
- * Messages as they come, and none where a while has passed without any. Ends with the signal;
- * throws what the client throws, and where a server does not even say that it is there.
- */
-async function* fetchAll(
-  parts: ReadingParts,
-  consumer: Consumer,
-  signal: AbortSignal,
-): AsyncGenerator<readonly JsMsg[], void, void> {
-  const { heartbeatMs } = parts;
-  const expires = 2 * heartbeatMs;
-  const silentMs = expires + 2 * heartbeatMs;
-  while (!signal.aborted) {
-    const mailbox = new Mailbox();
-    let isIdle = true;
-    const fetching = await consumer.fetch({
-      max_messages: fetchMax,
-      expires,
-      idle_heartbeat: heartbeatMs,
-    });
-    void mailbox.fill(fetching);
-    const stop = (): void => mailbox.end(undefined);
-    // The client's own watch pauses while it is disconnected; this one does not.
-    const overdue = setTimeout(() => mailbox.end(new Error(`silent for ${silentMs} ms`)), silentMs);
-    signal.addEventListener("abort", stop, { once: true });
-    // It may have been aborted before anybody listened.
-    if (isAborted(signal)) stop();
-    try {
-      for (;;) {
-        const messages = await mailbox.take();
-        if (messages === undefined) break;
-        isIdle = false;
-        yield messages;
-      }
-      if (isIdle) yield [];
-    } finally {
-      clearTimeout(overdue);
-      signal.removeEventListener("abort", stop);
-      fetching.stop();
-    }
-  }
-}
-
-/** What came and was not taken, and whether more comes. */
-class Mailbox {
-  private messages: JsMsg[] = [];
-  private hasEnded = false;
-  private failure: Error | undefined;
-  private wake: () => void = () => undefined;
-
-  /** Takes in what comes. Never rejects. */
-  async fill(messages: AsyncIterable<JsMsg>): Promise<void> {
-    try {
-      for await (const message of messages) {
-        this.messages.push(message);
-        this.wake();
-      }
-      this.end(undefined);
-    } catch (error) {
-      this.end(error instanceof Error ? error : new Error(describeError(error)));
-    }
-  }
-
-  end(failure: Error | undefined): void {
-    if (!this.hasEnded) this.failure = failure;
-    this.hasEnded = true;
-    this.wake();
-  }
-
-  /** undefined at the end. What came before a failure is given before it is thrown. */
-  async take(): Promise<readonly JsMsg[] | undefined> {
-    while (this.messages.length === 0 && !this.hasEnded) {
-      await new Promise<void>((resolve) => (this.wake = resolve));
-    }
-    if (this.messages.length > 0) return this.messages.splice(0);
-    if (this.failure !== undefined) throw this.failure;
-    return undefined;
-  }
-}
-
-/** Asked anew: what is known of it may be of before a wait. */
-function isAborted(signal: AbortSignal): boolean {
-  return signal.aborted;
 }
 
 function nameOf(stream: string): string {
@@ -272,6 +184,16 @@ function troubled(what: string, error: unknown): GaplessError {
   return new GaplessError("PEER_UNAVAILABLE", `${what}, again: ${describeError(error)}.`, {
     cause: error,
   });
+}
+
+/** A copy that has lost something has all that follows at other places. */
+function differing(stream: string, sequence: number): GaplessError {
+  return new GaplessError(
+    "STORAGE_CORRUPT",
+    `${nameOf(stream)} has another message at sequence=${sequence} on the server that leads it ` +
+      "than was written there: its copy has lost something. Let another server lead, then remove " +
+      "this copy.",
+  );
 }
 
 function lost(stream: string, sequence: number): GaplessError {

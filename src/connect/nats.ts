@@ -10,13 +10,13 @@
  *   await replicate(buffer, log, { signal });
  *
  * The position of a command is its sequence in the stream, which has one subject, and from whose
- * middle nothing can be deleted. A command that is sent again for want of an answer carries the
- * same id, and the stream takes it once. Servers write to their disks, and sync them when they are
- * told to (`sync_interval`): what is lost with the power of most of them at once is theirs to say.
+ * middle nothing can be deleted. A command names its place, so that one that is sent again for want
+ * of an answer is taken once: see nats-place.ts. Servers write to their disks, and sync them when
+ * they are told to (`sync_interval`): what is lost with the power of most of them at once is theirs
+ * to say.
  */
-import type { JetStreamClient, JetStreamManager } from "@nats-io/jetstream";
+import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection, NodeConnectionOptions } from "@nats-io/transport-node";
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GaplessError } from "../errors.ts";
 import {
@@ -26,6 +26,7 @@ import {
   type ReplicatedLog,
 } from "../flow/replicated-log.ts";
 import { finalFailure, loadNatsClient, unavailable, type NatsClient } from "./nats-client.ts";
+import { Proposer } from "./nats-place.ts";
 import { readStream } from "./nats-reading.ts";
 import { ensureStream, type StreamWish } from "./nats-stream.ts";
 
@@ -93,10 +94,10 @@ export async function connectNatsLog(options: NatsLogOptions): Promise<NatsLog> 
       timeout: attemptMs,
     });
     const making = `Opening the stream ${resolved.stream}`;
-    const { created } = await retry(client, making, resolved, () =>
+    const info = await retry(client, making, resolved, () =>
       ensureStream(client, manager, resolved),
     );
-    return new JetStreamLog(client, connection, manager, created, resolved);
+    return new JetStreamLog(client, connection, manager, info, resolved);
   } catch (error) {
     await connection.close();
     throw error;
@@ -109,7 +110,8 @@ class JetStreamLog implements NatsLog {
   private readonly client: NatsClient;
   private readonly connection: NatsConnection;
   private readonly manager: JetStreamManager;
-  private readonly publisher: JetStreamClient;
+  private readonly proposer: Proposer;
+  private readonly changeLeader: () => Promise<void>;
   private readonly created: string;
   private readonly options: ResolvedOptions;
   private readonly closing = new AbortController();
@@ -120,13 +122,20 @@ class JetStreamLog implements NatsLog {
     client: NatsClient,
     connection: NatsConnection,
     manager: JetStreamManager,
-    created: string,
+    { created, state }: StreamInfo,
     options: ResolvedOptions,
   ) {
+    const { stream, subject } = options;
     this.client = client;
     this.connection = connection;
     this.manager = manager;
-    this.publisher = manager.jetstream();
+    this.changeLeader = async () => {
+      const request = `$JS.API.STREAM.LEADER.STEPDOWN.${stream}`;
+      // It may be nobody's to ask, or nobody leads: then nothing is lost by it.
+      await connection.request(request, "", { timeout: attemptMs }).catch(() => undefined);
+    };
+    const { changeLeader } = this;
+    this.proposer = new Proposer(manager, stream, subject, state.last_seq, changeLeader);
     this.created = created;
     this.options = options;
   }
@@ -142,10 +151,12 @@ class JetStreamLog implements NatsLog {
 
   read(afterPosition: bigint, signal: AbortSignal): AsyncIterable<readonly LogEntry[]> {
     this.checkOpen();
-    const { client, manager, created } = this;
+    const { client, manager, created, changeLeader } = this;
     const { stream, heartbeatMs, timeoutMs: settleMs, onTrouble } = this.options;
-    const parts = { client, manager, stream, created, heartbeatMs, settleMs, onTrouble };
-    return readStream(parts, afterPosition, AbortSignal.any([signal, this.closing.signal]));
+    const ends = AbortSignal.any([signal, this.closing.signal]);
+    const connected = { client, manager, created, changeLeader };
+    const parts = { ...connected, stream, heartbeatMs, settleMs, onTrouble };
+    return readStream(parts, afterPosition, ends);
   }
 
   async close(): Promise<void> {
@@ -160,19 +171,11 @@ class JetStreamLog implements NatsLog {
   }
 
   private publish(bytes: Uint8Array): Promise<bigint> {
-    const { stream, subject } = this.options;
-    const msgID = randomUUID();
-    const what = `Proposing to the stream ${stream} (which may have it, or not)`;
-    return retry(this.client, what, this.options, async () => {
+    const what = `Proposing to the stream ${this.options.stream} (which may have it, or not)`;
+    const attempt = this.proposer.proposal(bytes, attemptMs);
+    return retry(this.client, what, this.options, () => {
       this.checkOpen();
-      const { seq } = await this.publisher.publish(subject, bytes, {
-        msgID,
-        timeout: attemptMs,
-        expect: { streamName: stream },
-      });
-      // Recognised as sent before, and not yet in its place.
-      if (!(seq > 0)) throw new Error("the stream is still about to take it");
-      return BigInt(seq);
+      return attempt();
     });
   }
 
