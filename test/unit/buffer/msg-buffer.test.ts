@@ -192,7 +192,7 @@ test("what a buffer holds is counted, and what came of its reads", async (t) => 
   const seen: string[] = [];
   using _watching = buffer.observe({
     appended: (_ms, error) => seen.push(error === undefined ? "append" : "append failed"),
-    queried: (_ms, tier, error) => seen.push(tier ?? `${String((error as Error).name)}`),
+    queried: (_ms, tier, error) => seen.push(tier ?? (error as Error).name),
     trimmed: (_ms, deleted) => seen.push(`trim ${deleted}`),
   });
   await buffer.append(makeMessages(0n, 1000));
