@@ -1,4 +1,4 @@
-/** A way to a NATS server that loses, or repeats, messages of a stream on their way to the client. */
+/** A way to a NATS server that loses, or repeats, some of what the server sends to its client. */
 import { once } from "node:events";
 import net from "node:net";
 
