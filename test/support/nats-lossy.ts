@@ -1,23 +1,27 @@
-/**
- * A way to a NATS server that loses, or repeats, messages of a stream on their way to the
- * client.
- */
+/** A way to a NATS server that loses, or repeats, some of what the server sends to its client. */
 import { once } from "node:events";
 import net from "node:net";
 
-/** What becomes of the delivery of a message, by its sequence in the stream. */
+/** What becomes of a frame, by the sequence in the stream that it is about. */
 export type Fate = "pass" | "lose" | "repeat";
+
+/** Of the deliveries of a consumer, and of the answers to who has published. */
+export interface Fates {
+  readonly delivery?: (sequence: number) => Fate;
+  readonly answer?: (sequence: number) => Fate;
+}
 
 export interface LossyWay extends AsyncDisposable {
   readonly server: string;
 }
 
+const pass = (): Fate => "pass";
 const lineEnd = Buffer.from("\r\n");
 
 /** Listens on a free port of the loopback interface, and passes on to `server`, a `host:port`. */
 export async function lossyWayTo(
   server: string,
-  fateOf: (sequence: number) => Fate,
+  { delivery = pass, answer = pass }: Fates,
 ): Promise<LossyWay> {
   const [host = "", port = ""] = server.split(":");
   const sockets = new Set<net.Socket>();
@@ -28,8 +32,14 @@ export async function lossyWayTo(
       rest = Buffer.concat([rest, data]);
       for (let size = frameBytes(rest); size > 0; size = frameBytes(rest)) {
         const frame = rest.subarray(0, size);
-        const sequence = sequenceOf(frame);
-        const fate = sequence === undefined ? "pass" : fateOf(sequence);
+        const delivered = deliveredIn(frame);
+        const answered = delivered === undefined ? answeredIn(frame) : undefined;
+        const fate =
+          delivered !== undefined
+            ? delivery(delivered)
+            : answered !== undefined
+              ? answer(answered)
+              : "pass";
         if (fate !== "lose") client.write(frame);
         if (fate === "repeat") client.write(frame);
         rest = rest.subarray(size);
@@ -70,8 +80,16 @@ function frameBytes(bytes: Buffer): number {
 }
 
 /** In the stream, for what a consumer delivers: `$JS.ACK.stream.consumer.count.SEQUENCE.…`. */
-function sequenceOf(frame: Buffer): number | undefined {
+function deliveredIn(frame: Buffer): number | undefined {
   const line = frame.toString("latin1", 0, frame.indexOf(lineEnd));
   const found = /^H?MSG .* \$JS\.ACK\.[^.]+\.[^.]+\.\d+\.(\d+)\./.exec(line);
+  return found === null ? undefined : Number(found[1]);
+}
+
+/** In the stream, for what was published: `{"stream":"NAME", "seq":SEQUENCE}`. */
+function answeredIn(frame: Buffer): number | undefined {
+  const found = /\{"stream":"[^"]*",\s*(?:"domain":"[^"]*",\s*)?"seq":(\d+)/.exec(
+    frame.toString("latin1"),
+  );
   return found === null ? undefined : Number(found[1]);
 }

@@ -5,10 +5,11 @@ import { randomUUID } from "node:crypto";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
+import { connect, headers } from "@nats-io/transport-node";
 import { connectNatsLog, type NatsLogOptions } from "../../../src/connect/nats.ts";
+import { entryOf } from "../../../src/connect/nats-place.ts";
 import { isGaplessError, type ErrorCode } from "../../../src/errors.ts";
-import type { LogEntry, LogReader } from "../../../src/flow/replicated-log.ts";
+import { encodeCommand, type LogEntry, type LogReader } from "../../../src/flow/replicated-log.ts";
 import type { Message } from "../../../src/message.ts";
 import { lossyWayTo } from "../../support/nats-lossy.ts";
 import { lacksNats, lacksNatsServer, someNats, startNats } from "../../support/nats.ts";
@@ -182,9 +183,11 @@ test(
 
     // Within others, and the last, behind which there is silence.
     const lost = [5, 70, 71, 72, 200];
-    await using way = await lossyWayTo(server, (sequence) => {
-      if (lost.includes(sequence)) return "lose";
-      return sequence % 3 === 0 ? "repeat" : "pass";
+    await using way = await lossyWayTo(server, {
+      delivery(sequence) {
+        if (lost.includes(sequence)) return "lose";
+        return sequence % 3 === 0 ? "repeat" : "pass";
+      },
     });
     const troubles: string[] = [];
     await using reader = await connectNatsLog({
@@ -208,6 +211,65 @@ test(
     );
   },
 );
+
+test(
+  "a proposal whose answer is lost is in the log once, and told its place",
+  { skip: lacksNatsServer },
+  async () => {
+    await using nats = await startNats(1);
+    const [server = ""] = nats.servers;
+    const lost = new Set([1, 3, 4]);
+    await using way = await lossyWayTo(server, {
+      answer: (sequence) => (lost.delete(sequence) ? "lose" : "pass"),
+    });
+    const options = optionsFor([way.server]);
+    const connection = { ignoreClusterUpdates: true };
+    await using log = await connectNatsLog({ ...options, timeoutMs: 20_000, connection });
+    for (let id = 1n; id <= 5n; id++) {
+      assert.equal(await log.propose({ kind: "trim", beforeId: id }), id);
+    }
+    assert.equal(lost.size, 0);
+    const entries = await take(log, 0n, 5);
+    assert.deepEqual(
+      entries.map(({ command }) => command),
+      [1n, 2n, 3n, 4n, 5n].map((beforeId) => ({ kind: "trim", beforeId })),
+    );
+  },
+);
+
+test(
+  "commands that two propose at the same time are all in the log, each once, at its place",
+  { skip: lacksNats },
+  async () => {
+    await using nats = await someNats();
+    const options = { ...optionsFor(nats.servers), timeoutMs: 20_000 };
+    await using one = await connectNatsLog(options);
+    await using other = await connectNatsLog(options);
+    const places = new Map<bigint, bigint>();
+    const proposeAll = async (log: LogReader & { propose: typeof one.propose }, first: bigint) => {
+      for (let id = first; id < first + 50n; id++) {
+        places.set(await log.propose({ kind: "trim", beforeId: id }), id);
+      }
+    };
+    await Promise.all([proposeAll(one, 1n), proposeAll(other, 1001n)]);
+    const entries = await take(one, 0n, 100);
+    assert.equal(entries.length, 100);
+    for (const { position, command } of entries) {
+      assert.deepEqual(command, { kind: "trim", beforeId: places.get(position) });
+    }
+  },
+);
+
+test("a message whose sequence is not the place that it names is of a copy that is wrong", () => {
+  const data = encodeCommand({ kind: "trim", beforeId: 5n });
+  const named = headers();
+  named.set("Nats-Expected-Last-Sequence", "41");
+  const right = entryOf(42, { headers: named, data });
+  assert.deepEqual(right, { position: 42n, command: { kind: "trim", beforeId: 5n } });
+  assert.equal(entryOf(41, { headers: named, data }), undefined);
+  assert.equal(entryOf(43, { headers: named, data }), undefined);
+  assert.equal(entryOf(42, { headers: headers(), data })?.command.kind, "unreadable");
+});
 
 test("options that make no log are refused by name", async () => {
   const right: NatsLogOptions = { servers: "127.0.0.1:1", stream: "s", subject: "s.log" };
