@@ -67,7 +67,7 @@ test("joining chunks changes their number, never their messages", () => {
 
 test("compressing a chunk and expanding it gives it back, and what came before it", () => {
   fc.assert(
-    fc.property(sizes, fc.bigInt({ min: 0n, max: 2n ** 63n }), (payloadSizes, before) => {
+    fc.property(sizes, fc.bigInt({ min: 0n, max: 2n ** 62n }), (payloadSizes, before) => {
       for (const chunk of packChunks(messagesOf(payloadSizes))) {
         const behind = stampExtent(chunk, { messages: before, bytes: before * 2n });
         assert.equal(behind.messages, before + BigInt(countOfChunk(chunk.bytes)));
