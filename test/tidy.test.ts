@@ -140,7 +140,8 @@ test("nothing is left to do, and no test is left out or alone", () => {
     [
       "\\bTO" + "DO\\b",
       "\\bFIX" + "ME\\b",
-      "\\b(test|it|t|describe|suite)\\.(on" + "ly|sk" + "ip)\\(",
+      // Of whatever: nothing else has a method of that name.
+      "\\.(on" + "ly|sk" + "ip)\\(",
     ].join("|"),
   );
   expectNone(

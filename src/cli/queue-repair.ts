@@ -64,7 +64,7 @@ function formatStep(
 function withoutRepair(file: string): string {
   const reader = /^readers\/(.+)\.reader$/.exec(file)?.[1];
   return reader === undefined
-    ? "Only a copy mends that; readers go on behind it with skip()"
+    ? "Only a copy mends that; readers go on behind it with skipUnreadable()"
     : "Only a copy mends that. Without one, gapless queue readers --remove " +
         `${reader} forgets the reader, which then begins as a new one`;
 }

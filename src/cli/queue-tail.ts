@@ -112,7 +112,7 @@ function step(reading: Reading, print: Printer, limit: number, flags: TailFlags)
 function skip(reading: Reading): Stretch | undefined {
   try {
     // Nobody misses anything by it: it is no reader.
-    return reading.skip(() => undefined);
+    return reading.skipUnreadable(() => undefined);
   } catch (error) {
     if (isGaplessError(error, "DATA_NOT_YET_AVAILABLE")) return undefined;
     throw error;

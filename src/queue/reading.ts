@@ -244,7 +244,7 @@ export class Reading {
    *
    * @throws GaplessError DATA_NOT_YET_AVAILABLE where nothing whole is known behind it
    */
-  skip(record: (loss: Stretch) => void): Stretch {
+  skipUnreadable(record: (loss: Stretch) => void): Stretch {
     const { sequence } = this;
     const found = this.find();
     if (typeof found === "string") return { cause: "damaged", from: sequence, to: sequence - 1 };

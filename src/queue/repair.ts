@@ -9,7 +9,7 @@
  * Each says what it is going to do before it does it, and first keeps what it changes in damaged/.
  * What is lost by it, besides what is lost already, is in the loss ledger, for the reader "*".
  * Where a segment is missing in the middle, or damaged there, nothing is to be made: readers go on
- * behind it with `skip`.
+ * behind it with `skipUnreadable`.
  */
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";

@@ -47,7 +47,7 @@ export function segmentDamaged(filePath: string, offset: number, reason: string)
     "STORAGE_CORRUPT",
     `${filePath} is damaged: offset=${offset}, ${reason}. Restore the file from a copy. Without ` +
       "one, gapless queue verify says what is left, and which repair lets a publisher go on; a " +
-      "subscriber goes on behind the damage with skip(), which is recorded as a loss.",
+      "subscriber goes on behind the damage with skipUnreadable(), which is recorded as a loss.",
   );
 }
 

@@ -160,7 +160,7 @@ export class Subscriber implements FanInSource {
    *     }
    *
    * @throws GaplessError STORAGE_CORRUPT, DATA_TRIMMED: what comes next is damaged, or was deleted.
-   *   So says every call until `skip` or a seek; INVALID_OPERATION from within a handler; CLOSED
+   *   So says every call until `skipUnreadable` or a seek; INVALID_OPERATION from within a handler; CLOSED
    */
   poll(handler: MessageHandler, limit: number): number {
     const { reading } = this;
@@ -297,10 +297,10 @@ export class Subscriber implements FanInSource {
    *
    * @throws GaplessError DATA_NOT_YET_AVAILABLE where nothing whole is known behind it yet
    */
-  skip(): QueueLoss {
+  skipUnreadable(): QueueLoss {
     this.checkOpen();
     let recorded: QueueLoss | undefined;
-    const stretch = this.reading.skip((loss) => (recorded = this.record(loss)));
+    const stretch = this.reading.skipUnreadable((loss) => (recorded = this.record(loss)));
     if (recorded === undefined) return { ...stretch, reader: this.name, atMs: Date.now() };
     this.options.onLoss?.(recorded);
     return recorded;

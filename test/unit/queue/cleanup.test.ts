@@ -259,7 +259,7 @@ test("a live reader that is too far behind is told at its next message", async (
   read(slow, perSegment - 3);
   assert.throws(() => slow.next(), withCode("DATA_TRIMMED"));
   assert.throws(() => slow.next(), withCode("DATA_TRIMMED"));
-  const { cause, from, to } = slow.skip();
+  const { cause, from, to } = slow.skipUnreadable();
   assert.deepEqual(
     { cause, from, to },
     { cause: "deleted", from: perSegment + 1, to: 4 * perSegment },

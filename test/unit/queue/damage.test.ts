@@ -178,7 +178,7 @@ test("damage is told by every call until skip, which records exactly what is los
     await again.wait(10_000);
   }
   await assert.rejects(again.batches().next(), isDamage);
-  const loss = again.skip();
+  const loss = again.skipUnreadable();
   assert.equal(poll(), count - 4);
   assert.deepEqual([loss.cause, loss.reader, loss.from, loss.to], ["damaged", "ledger", 4, 4]);
   assert.deepEqual(
@@ -188,7 +188,7 @@ test("damage is told by every call until skip, which records exactly what is los
   assert.deepEqual(readLosses(directory), { losses: [loss], unreadable: 0 });
   assert.deepEqual(told, [loss]);
   // Nothing is wrong any more.
-  const { from, to } = again.skip();
+  const { from, to } = again.skipUnreadable();
   assert.equal(to, from - 1);
   assert.equal(readLosses(directory).losses.length, 1);
 });
@@ -206,7 +206,7 @@ test("a loss that is found out again after a crash is recorded once", async (t) 
   for (let life = 0; life < 3; life++) {
     await using reader = openSubscriber(directory, "ledger");
     reader.poll(() => undefined, 1000);
-    assert.equal(reader.skip().from, 4);
+    assert.equal(reader.skipUnreadable().from, 4);
     // Dies without a commit.
   }
   assert.equal(readLosses(directory).losses.length, 1);
@@ -233,7 +233,7 @@ test("a message in a segment whose header is damaged can be sought, told of and 
       reader.seekSequence(sequence);
       assert.equal(reader.position, sequence);
       assert.throws(() => reader.next(), isDamage);
-      const { from, to } = reader.skip();
+      const { from, to } = reader.skipUnreadable();
       assert.deepEqual([from, to], [sequence, sequence - 1], `${damaged}`);
       assert.equal(reader.next()?.sequence, sequence);
     }
@@ -273,7 +273,7 @@ test("a segment of another queue is no part of this one, whatever it holds", asy
   for (let call = 0; call < 2; call++) {
     assert.throws(poll, (error) => isGaplessError(error, "STORAGE_CORRUPT"));
   }
-  const { from, to } = reader.skip();
+  const { from, to } = reader.skipUnreadable();
   assert.equal(from, before + 1);
   assert.ok(to > from);
   assert.equal(poll(), count - to);
@@ -296,7 +296,7 @@ test("a reader at the end is not disturbed by a damaged header of the last segme
     assert.equal(again.lag, 0);
     assert.equal(again.next(), undefined);
     assert.equal(again.prepareToSleep(), true);
-    const { from, to } = again.skip();
+    const { from, to } = again.skipUnreadable();
     assert.deepEqual([from, to], [count + 1, count]);
   }
 });
@@ -312,7 +312,7 @@ test("a segment that is gone from the middle is a loss of exactly its records", 
   for (let call = 0; call < 2; call++) {
     assert.throws(poll, (error) => isGaplessError(error, "DATA_TRIMMED"));
   }
-  const loss = reader.skip();
+  const loss = reader.skipUnreadable();
   assert.deepEqual([loss.cause, loss.from], ["deleted", given + 1]);
   poll();
   assert.equal(given + (loss.to - loss.from + 1), count);

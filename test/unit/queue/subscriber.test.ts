@@ -117,7 +117,7 @@ test("a handler may commit, seek, take the next message by itself, and close", a
   assert.throws(() => reader.previous(), isClosed);
   assert.throws(() => reader.commit(), isClosed);
   assert.throws(() => reader.seekSequence(1), isClosed);
-  assert.throws(() => reader.skip(), isClosed);
+  assert.throws(() => reader.skipUnreadable(), isClosed);
   assert.throws(() => reader.lag, isClosed);
   assert.throws(() => reader.waitBlocking(1), isClosed);
   await assert.rejects(reader.wait(1), isClosed);
@@ -494,7 +494,7 @@ test("where segments are deleted under a live reader, it is told, and goes on wi
   for (let call = 0; call < 2; call++) {
     assert.throws(poll, (error) => isGaplessError(error, "DATA_TRIMMED"));
   }
-  const { cause, from, to } = reader.skip();
+  const { cause, from, to } = reader.skipUnreadable();
   assert.deepEqual([cause, from, to], ["deleted", perSegment + 1, 3 * perSegment]);
   assert.equal(poll(), perSegment + 5);
 });
