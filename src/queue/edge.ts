@@ -101,6 +101,7 @@ function whyNot(
   return new GaplessError(
     "DATA_TRIMMED",
     `sequence=${sequence} of the queue in ${directory} is not there any more: its segment ` +
-      `${number} was deleted. Go on behind it with skipUnreadable(), which is recorded as a loss, or seek.`,
+      `${number} was deleted. Go on behind it with skipUnreadable(), which is recorded as a ` +
+      "loss, or seek.",
   );
 }

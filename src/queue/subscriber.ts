@@ -160,7 +160,8 @@ export class Subscriber implements FanInSource {
    *     }
    *
    * @throws GaplessError STORAGE_CORRUPT, DATA_TRIMMED: what comes next is damaged, or was deleted.
-   *   So says every call until `skipUnreadable` or a seek; INVALID_OPERATION from within a handler; CLOSED
+   *   So says every call until `skipUnreadable` or a seek; INVALID_OPERATION from within a handler;
+   *   CLOSED
    */
   poll(handler: MessageHandler, limit: number): number {
     const { reading } = this;
