@@ -12,7 +12,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { beginning, follow } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
-import { isBatch, type Batch, type Message } from "../message.ts";
+import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
 import type { ArchiveStatus, BufferArchive } from "./archive.ts";
 import { DataTrimmed } from "./buffer-errors.ts";
 import { answerWithin } from "./answer-within.ts";
@@ -73,6 +73,13 @@ interface Member {
   minAvailableId: bigint | undefined;
 }
 
+/** What is asked for while the messages before it are dealt with. */
+interface ReadAhead {
+  readonly member: Member;
+  readonly afterId: bigint;
+  readonly answer: Promise<Batch | undefined>;
+}
+
 const timeoutMsDefault = 30_000;
 const answerTimeoutMsDefault = 2000;
 const batchMaxDefault = 8192;
@@ -87,6 +94,7 @@ export class PeerGroup {
   private readonly onLoss: GroupOptions["onLoss"];
   /** Whose last answer was right. */
   private current: Member | undefined;
+  private ahead: ReadAhead | undefined;
 
   constructor(options: GroupOptions) {
     this.members = options.peers.map((peer, index) => ({
@@ -157,11 +165,29 @@ export class PeerGroup {
       const best = this.current ?? (await this.best(afterId, throughId, tried));
       if (best === undefined) return undefined;
       tried.add(best);
-      const read = await this.read(best, afterId + 1n, this.batchMax);
+      const read =
+        (await this.takeAhead(best, afterId)) ??
+        (await this.read(best, afterId + 1n, this.batchMax));
       const messages = read === undefined ? undefined : this.follows(best, afterId, read);
       this.current = messages === undefined ? undefined : best;
-      if (messages !== undefined) return messages;
+      if (messages === undefined) continue;
+      this.readAhead(best, lastIdOf(messages), throughId);
+      return messages;
     }
+  }
+
+  private readAhead(member: Member, afterId: bigint, throughId: bigint): void {
+    if (afterId >= throughId) return;
+    // What goes wrong is found again by who asks for it.
+    const answer = this.read(member, afterId + 1n, this.batchMax).catch(() => undefined);
+    this.ahead = { member, afterId, answer };
+  }
+
+  private takeAhead(member: Member, afterId: bigint): Promise<Batch | undefined> | undefined {
+    const { ahead } = this;
+    this.ahead = undefined;
+    if (ahead?.member === member && ahead.afterId === afterId) return ahead.answer;
+    return undefined;
   }
 
   /**

@@ -70,6 +70,40 @@ test("a peer that is killed in the middle of a fill is replaced by another one",
   assert.deepEqual(applied, makeMessages(0n, 5000));
 });
 
+test("the next range is on its way while one is applied, and is asked for again if it fails", async (context) => {
+  const messages = makeMessages(0n, 5000);
+  const server = await serve(context, [new ListArchive(messages).archive]);
+  const peer = connect(context, server.address);
+  const asked: bigint[] = [];
+  const failing: GapPeer = {
+    status: () => peer.status(),
+    read: async (fromId, limit) => {
+      asked.push(fromId);
+      const isFirstTime = asked.indexOf(fromId) === asked.length - 1;
+      if (fromId === 2001n && isFirstTime) throw new GaplessError("PEER_UNAVAILABLE", "Gone.");
+      return peer.read(fromId, limit);
+    },
+  };
+  const askedWhileApplied: (readonly bigint[])[] = [];
+  const applied: Message[] = [];
+  const { fill } = filling([failing], {
+    batchMax: 1000,
+    apply: async (batch) => {
+      applied.push(...batch);
+      askedWhileApplied.push([...asked]);
+    },
+  });
+  await fillGap(fill);
+  assert.deepEqual(applied, messages);
+  assert.deepEqual(askedWhileApplied, [
+    [1n, 1001n],
+    [1n, 1001n, 2001n],
+    [1n, 1001n, 2001n, 2001n, 3001n],
+    [1n, 1001n, 2001n, 2001n, 3001n, 4001n],
+    [1n, 1001n, 2001n, 2001n, 3001n, 4001n],
+  ]);
+});
+
 test("a peer that lies about the chain is left where it does, for one that does not", async (context) => {
   const messages = makeMessages(0n, 5000);
   const liars: Message[][] = [
