@@ -32,6 +32,8 @@ export interface BufferStats {
   readonly component: string;
   /** Messages that are kept. */
   readonly total: number;
+  /** Messages that ever came, trimmed ones included. */
+  readonly appended: number;
   /** Of those, how many are in memory, and how many only in RocksDB. */
   readonly hot: number;
   readonly cold: number;
@@ -72,8 +74,9 @@ export async function openMessageStore(
 
 export class MessageStore implements BufferArchive, CommitTarget {
   readonly component: string;
+  /** Of its files. */
+  readonly directory: string;
 
-  private readonly directory: string;
   private readonly totalMax: number;
   private readonly cold: ColdStore;
   private readonly hot: HotRing;
@@ -266,6 +269,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
     return {
       component: this.component,
       total,
+      appended: Number(appended.messages),
       hot: hot.count,
       cold: total - hot.count,
       minId,

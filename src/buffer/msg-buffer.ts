@@ -9,6 +9,13 @@ import { Observers, type BufferObserver } from "./buffer-observer.ts";
 import { resolveBufferOptions, type MsgBufferOptions } from "./buffer-options.ts";
 import { messageOf, type Codec } from "./codec.ts";
 import type { Appended } from "./commit-queue.ts";
+import {
+  readBufferLosses,
+  recordBufferLoss,
+  type BufferLoss,
+  type BufferLosses,
+  type LossRecorder,
+} from "./loss-ledger.ts";
 import { openMessageStore, type BufferStats, type MessageStore } from "./message-store.ts";
 import { MsgReader } from "./msg-reader.ts";
 
@@ -42,7 +49,7 @@ export async function openMsgBuffer<Event extends Link = Message>(
   return new MsgBuffer(await openMessageStore(resolved, observers), codec, observers);
 }
 
-export class MsgBuffer<Event extends Link = Message> implements AsyncDisposable {
+export class MsgBuffer<Event extends Link = Message> implements LossRecorder, AsyncDisposable {
   private readonly store: MessageStore;
   private readonly codec: Codec<Event>;
   private readonly observers: Observers;
@@ -163,6 +170,22 @@ export class MsgBuffer<Event extends Link = Message> implements AsyncDisposable 
         await store.append(batch);
       },
     };
+  }
+
+  /**
+   * Records durably that somebody is not going to get something; what was recorded before, for the
+   * same consumer, once.
+   *
+   * @throws GaplessError STORAGE_FULL
+   */
+  recordLoss(loss: BufferLoss): void {
+    if (!recordBufferLoss(this.store.directory, loss)) return;
+    this.observers.tell((observer) => observer.lost?.(loss));
+  }
+
+  /** All losses that were recorded. @throws GaplessError SYSTEM_CALL_FAILED */
+  losses(): BufferLosses {
+    return readBufferLosses(this.store.directory);
   }
 
   /** Tells `observer` of every append, read and trim until it is disposed. */

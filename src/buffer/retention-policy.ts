@@ -1,6 +1,6 @@
 /**
- * What of a buffer is too much, and whom that leaves behind. A pure choice: whoever makes it
- * proposes the trim to the log of the replicas, so that all of them keep the same.
+ * What of a buffer is too much, and whom that leaves behind: a pure choice, which retention.ts
+ * carries out.
  *
  *     min     acknowledged by the slowest       wanted        max
  *      | . . . . . . . | . . . . . . . . . . . . | . . . . . . |
@@ -8,11 +8,10 @@
  *      └─ goes where it is forced, and recorded ─┘
  *
  * Ids may skip, so how many messages there are from an id on is not in the ids: it is noted at some
- * of them as they come (`RetentionMarks`), and a cut is at one of those. What was there before the
- * first mark, after a restart too, stays until enough has come behind it.
+ * of them as they come, and a cut is at one of those. What was there before the first mark, after a
+ * restart too, stays until enough has come behind it.
  */
-import { assert, GaplessError } from "../errors.ts";
-import type { Message } from "../message.ts";
+import { GaplessError } from "../errors.ts";
 
 /** What is too much: what either limit says. The newest message always stays. */
 export interface RetentionRules {
@@ -119,42 +118,4 @@ function wantedCut(rules: RetentionRules, facts: RetentionFacts): bigint | undef
       id <= maxId && (facts.count - before >= count || nowMs - atMs > ageMs),
   );
   return mark?.id;
-}
-
-/** Notes marks as messages come. */
-export class RetentionMarks {
-  private readonly step: number;
-  private marks: RetentionMark[] = [];
-  private total = 0;
-
-  /** A mark every `step` messages: a hundredth of what stays cuts finely enough. */
-  constructor(step: number) {
-    assert(Number.isSafeInteger(step) && step > 0, `marks every ${step} messages`);
-    this.step = step;
-  }
-
-  /** Messages so far. */
-  get count(): number {
-    return this.total;
-  }
-
-  /** Oldest first. */
-  get all(): readonly RetentionMark[] {
-    return this.marks;
-  }
-
-  /** Told of messages that were appended and are new, in their order. */
-  appended(messages: readonly Message[], nowMs: number): void {
-    for (const { id } of messages) {
-      const due = (this.marks.at(-1)?.before ?? -this.step) + this.step;
-      if (this.total >= due) this.marks.push({ id, before: this.total, atMs: nowMs });
-      this.total++;
-    }
-  }
-
-  /** Told of a trim: the marks before it are of no use any more. */
-  trimmed(beforeId: bigint): void {
-    const first = this.marks.findIndex(({ id }) => id >= beforeId);
-    this.marks = first === -1 ? [] : this.marks.slice(first);
-  }
 }

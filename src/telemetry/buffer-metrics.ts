@@ -114,6 +114,7 @@ function recorderOf(instruments: Instruments, attributes: Attributes): BufferObs
       trimDuration.record(durationMs / msPerSecond, attributes);
       trimmed.add(deleted, attributes);
     },
+    lost: () => instruments.dataLoss.add(1, attributes),
   };
 }
 

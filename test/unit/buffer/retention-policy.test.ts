@@ -5,8 +5,8 @@ import fc from "fast-check";
 import {
   checkRetentionRules,
   decideRetention,
-  RetentionMarks,
   type RetentionFacts,
+  type RetentionMark,
   type RetentionRules,
 } from "../../../src/buffer/retention-policy.ts";
 import type { Message } from "../../../src/message.ts";
@@ -14,16 +14,16 @@ import { hasCode } from "./fixture.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 31);
 
-/** Messages that came one a millisecond, with ids that skip. */
+/** Messages that came one a millisecond, with ids that skip, and a mark at each `step` of them. */
 function streamOf(skips: readonly number[], step: number) {
-  const marks = new RetentionMarks(step);
+  const marks: RetentionMark[] = [];
   const messages: (Message & { readonly atMs: number })[] = [];
   for (const [index, skip] of skips.entries()) {
     const prevId = messages.at(-1)?.id ?? 0n;
     const id = prevId + BigInt(skip);
     const message = { id, prevId, timestampNs: 0n, bytes: new Uint8Array(0), atMs: index + 1 };
     messages.push(message);
-    marks.appended([message], message.atMs);
+    if (index % step === 0) marks.push({ id, before: index, atMs: message.atMs });
   }
   return { messages, marks };
 }
@@ -61,13 +61,12 @@ function build({ skips, step, rules, acknowledgedAt, trimmedAt }: Case) {
   const { messages, marks } = streamOf(skips, step);
   const at = (where: number) => messages[Math.floor(where * (messages.length - 1))];
   const minId = at(trimmedAt)?.id ?? 1n;
-  marks.trimmed(minId);
   const consumers = rules.consumers ?? [];
   const facts: RetentionFacts = {
     minId,
     maxId: messages.at(-1)?.id,
-    count: marks.count,
-    marks: marks.all,
+    count: skips.length,
+    marks: marks.filter(({ id }) => id >= minId),
     acknowledged: new Map(
       consumers.map((name, index) => [name, at(acknowledgedAt[index] ?? 0)?.id ?? 0n]),
     ),
@@ -153,8 +152,8 @@ test("a consumer that is declared and has never come holds everything", () => {
   const facts: RetentionFacts = {
     minId: 1n,
     maxId: messages.at(-1)?.id,
-    count: marks.count,
-    marks: marks.all,
+    count: messages.length,
+    marks,
     acknowledged: new Map([["oms", 50n]]),
     nowMs: 0,
   };
@@ -183,14 +182,4 @@ test("of an empty buffer nothing goes, and rules without a limit are refused", (
   assert.throws(() => checkRetentionRules({ count: 0 }), hasCode("CONFIG_INVALID"));
   assert.throws(() => checkRetentionRules({ count: 5, ageMs: 0.5 }), hasCode("CONFIG_INVALID"));
   checkRetentionRules({ count: 10_000 });
-});
-
-test("marks before a trim are forgotten, and those behind it count on", () => {
-  const { marks } = streamOf(Array<number>(30).fill(2), 10);
-  marks.trimmed(25n);
-  assert.deepEqual(
-    marks.all.map(({ id, before }) => [id, before]),
-    [[42n, 20]],
-  );
-  assert.equal(marks.count, 30);
 });
