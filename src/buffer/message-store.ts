@@ -32,8 +32,6 @@ export interface BufferStats {
   readonly component: string;
   /** Messages that are kept. */
   readonly total: number;
-  /** Messages that ever came, trimmed ones included. */
-  readonly appended: number;
   /** Of those, how many are in memory, and how many only in RocksDB. */
   readonly hot: number;
   readonly cold: number;
@@ -53,6 +51,14 @@ export interface BufferStats {
   readonly lastTrim: LastTrim | undefined;
 }
 
+/** What is too much in a buffer: what either says. */
+export interface ExcessRules {
+  /** Messages that stay. */
+  readonly count?: number;
+  /** By the messages' own times, which are taken to rise. 0n is no time. */
+  readonly ageMs?: number;
+}
+
 export interface LastTrim {
   readonly beforeId: bigint;
   readonly deleted: number;
@@ -60,6 +66,7 @@ export interface LastTrim {
   readonly atMs: number;
 }
 
+const nsPerMs = 1_000_000n;
 /** Messages of a step of `follow`, at most. */
 const followMax = 1024;
 
@@ -269,7 +276,6 @@ export class MessageStore implements BufferArchive, CommitTarget {
     return {
       component: this.component,
       total,
-      appended: Number(appended.messages),
       hot: hot.count,
       cold: total - hot.count,
       minId,
@@ -281,6 +287,13 @@ export class MessageStore implements BufferArchive, CommitTarget {
       logPosition: state.logPosition,
       lastTrim,
     };
+  }
+
+  /** As `MsgBuffer.excess`. */
+  excess({ count, ageMs }: ExcessRules): Promise<bigint | undefined> {
+    this.checkOpen();
+    const beforeNs = ageMs === undefined ? undefined : BigInt(Date.now() - ageMs) * nsPerMs;
+    return this.cold.excess({ count, beforeNs });
   }
 
   /** Waits for the appends and trims under way. Idempotent. */

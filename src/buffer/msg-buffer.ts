@@ -16,7 +16,12 @@ import {
   type BufferLosses,
   type LossRecorder,
 } from "./loss-ledger.ts";
-import { openMessageStore, type BufferStats, type MessageStore } from "./message-store.ts";
+import {
+  openMessageStore,
+  type BufferStats,
+  type ExcessRules,
+  type MessageStore,
+} from "./message-store.ts";
 import { MsgReader } from "./msg-reader.ts";
 
 export interface LogOptions {
@@ -141,6 +146,17 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
   /** Whether an event with that very id is kept. */
   contains(id: bigint): Promise<boolean> {
     return this.store.contains(id);
+  }
+
+  /**
+   * Before which id everything is too much; undefined where nothing is. The newest event is not,
+   * nor is one that shares a row of RocksDB, of 64 KiB at most, with one that is not. Exact after
+   * a restart too, and its cost hardly grows with how much there is.
+   *
+   * @throws GaplessError STORAGE_CORRUPT; CLOSED
+   */
+  async excess(rules: ExcessRules): Promise<bigint | undefined> {
+    return this.store.excess(rules);
   }
 
   stats(): Promise<BufferStats> {

@@ -7,24 +7,24 @@
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { InvalidOperation } from "./buffer-errors.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
-import type { BufferStats } from "./message-store.ts";
+import type { ExcessRules } from "./message-store.ts";
 import { checkId } from "./range.ts";
 import {
   checkRetentionRules,
   decideRetention,
   type RetentionDecision,
-  type RetentionMark,
   type RetentionRules,
 } from "./retention-policy.ts";
 
 /** What of a `MsgBuffer` is looked at and trimmed. */
 export interface RetainedBuffer extends LossRecorder {
-  stats(): Promise<BufferStats>;
+  minId(): Promise<bigint | undefined>;
+  excess(rules: ExcessRules): Promise<bigint | undefined>;
   trim(beforeId: bigint): Promise<number>;
 }
 
 export interface RetentionOptions extends RetentionRules {
-  /** Between two looks, which is how finely it cuts. Default 1 second. */
+  /** Between two looks. Default 1 second. */
   readonly intervalMs?: number;
   /** Trims otherwise than by the buffer itself: of replicas, proposes it to their log. */
   readonly trim?: (beforeId: bigint) => Promise<unknown>;
@@ -36,8 +36,6 @@ export interface RetentionOptions extends RetentionRules {
 }
 
 const intervalMsDefault = 1000;
-/** Of what stays, the share that two marks are apart at least. */
-const marksShare = 100;
 
 /**
  * Starts to look after a buffer. Nothing that a declared consumer has not acknowledged goes:
@@ -61,7 +59,6 @@ export class Retention implements AsyncDisposable {
   private readonly options: RetentionOptions;
   private readonly acknowledged = new Map<string, bigint>();
   private readonly timer: NodeJS.Timeout;
-  private marks: RetentionMark[] = [];
   private heldBy = "";
   /** Looks go one after the other. */
   private turn: Promise<unknown> = Promise.resolve();
@@ -126,38 +123,19 @@ export class Retention implements AsyncDisposable {
 
   private async enforce(isForced: boolean): Promise<RetentionDecision> {
     const { buffer, options, acknowledged } = this;
-    const nowMs = Date.now();
-    const { minId, maxId, appended } = await buffer.stats();
-    this.mark(maxId, appended, nowMs);
-    const { marks } = this;
-    const facts = { minId, maxId, count: appended, marks, acknowledged, nowMs };
-    const decision = decideRetention(options, facts, isForced);
+    const { consumers = [] } = options;
+    const [minId, wanted] = await Promise.all([buffer.minId(), buffer.excess(options)]);
+    const decision = decideRetention({ minId, wanted, consumers, acknowledged }, isForced);
+    const atMs = Date.now();
     for (const { consumer, fromId, throughId } of decision.passedOver) {
-      const atMs = nowMs;
       buffer.recordLoss({ cause: "passed-over", consumer, fromId, throughId, atMs });
     }
     this.tellHeld(decision.heldBy);
     const { beforeId } = decision;
     if (beforeId === undefined) return decision;
     await (options.trim ?? ((id) => buffer.trim(id)))(beforeId);
-    const kept = marks.findIndex(({ id }) => id >= beforeId);
-    this.marks = kept === -1 ? [] : marks.slice(kept);
     options.onTrimmed?.(beforeId);
     return decision;
-  }
-
-  /** The newest message is a place to cut at, later. */
-  private mark(maxId: bigint | undefined, appended: number, nowMs: number): void {
-    if (maxId === undefined) return;
-    const before = appended - 1;
-    const newest = this.marks.at(-1);
-    if (newest !== undefined) {
-      const { count = Infinity, ageMs = Infinity } = this.options;
-      const isByCount = before - newest.before >= Math.max(1, count / marksShare);
-      const isByAge = before > newest.before && nowMs - newest.atMs >= ageMs / marksShare;
-      if (!isByCount && !isByAge) return;
-    }
-    this.marks.push({ id: maxId, before, atMs: nowMs });
   }
 
   private tellHeld(consumers: readonly string[]): void {

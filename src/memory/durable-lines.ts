@@ -7,7 +7,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { storageFailed } from "../errors.ts";
-import { syncDirectory } from "./mapping.ts";
+import { syncDirectory } from "./sync-files.ts";
 
 /** @throws GaplessError STORAGE_FULL */
 export function appendDurableLine(filePath: string, text: string): void {
