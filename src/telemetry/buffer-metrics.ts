@@ -36,6 +36,15 @@ export interface InstrumentBufferOptions {
   readonly peers?: readonly Pick<BufferArchive, "status">[];
 }
 
+/** What reports a buffer. */
+export interface BufferMetrics extends Disposable {
+  /**
+   * Counts a loss that does not show in the buffer itself: `onLoss` of `fillGap` and
+   * `recoverLeader`, which are told of what nobody has any more.
+   */
+  readonly countLoss: () => void;
+}
+
 type Instruments = ReturnType<typeof makeBufferInstruments>;
 
 const msPerSecond = 1000;
@@ -48,7 +57,7 @@ export function instrumentBuffer(
   buffer: InstrumentedBuffer,
   meter: Meter,
   options: InstrumentBufferOptions = {},
-): Disposable {
+): BufferMetrics {
   const instruments = makeBufferInstruments(meter);
   const attributes = { component: buffer.component };
   announce(instruments, attributes);
@@ -66,6 +75,7 @@ export function instrumentBuffer(
   meter.addBatchObservableCallback(observeSizes, sizes);
   meter.addBatchObservableCallback(observeLag, [lag]);
   return {
+    countLoss: () => instruments.dataLoss.add(1, attributes),
     [Symbol.dispose]() {
       observed[Symbol.dispose]();
       meter.removeBatchObservableCallback(observeSizes, sizes);

@@ -20,6 +20,7 @@ import type { Latency } from "../bus/bus.ts";
 
 export {
   instrumentBuffer,
+  type BufferMetrics,
   type InstrumentBufferOptions,
   type InstrumentedBuffer,
 } from "./buffer-metrics.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import type { DataPoint, Histogram } from "@opentelemetry/sdk-metrics";
-import { openMsgBuffer, type MsgBuffer, type RingBufferOptions } from "gapless/buffer";
+import { fillGap, openMsgBuffer, type MsgBuffer, type RingBufferOptions } from "gapless/buffer";
 import { instrumentBuffer } from "gapless/telemetry";
 import { openColdRows } from "../../../src/buffer/cold-rocksdb.ts";
 import { packChunks } from "../../../src/buffer/chunk.ts";
@@ -92,6 +92,26 @@ test("lost and broken data is counted as that, and coming too early or a full bu
   assert.deepEqual(await counts(), [1, 2, 1]);
   await assert.rejects(buffer.append(makeMessages(200n, 1)), hasCode("CHAIN_BROKEN"));
   assert.deepEqual(await counts(), [2, 2, 2]);
+});
+
+test("a range that no peer has any more is counted as lost by who could not fill it", async (context) => {
+  const { meter, collector } = openMeter(context);
+  await using buffer = await open(context, "trades");
+  await using peer = await open(context, "peer");
+  await peer.append(makeMessages(0n, 20));
+  await peer.trim(11n);
+  using metrics = instrumentBuffer(buffer, meter);
+  const filling = fillGap({
+    peers: [peer.archive],
+    afterId: 0n,
+    throughId: 20n,
+    apply: async (batch) => {
+      await buffer.append(batch);
+    },
+    onLoss: metrics.countLoss,
+  });
+  await assert.rejects(filling, hasCode("DATA_TRIMMED"));
+  assert.deepEqual(valuesOf(await collector.points(), "data_loss.detected"), [1]);
 });
 
 test("damage that only a look at the sizes meets is counted as well", async (context) => {
