@@ -11,6 +11,15 @@ export function gapless(...args: string[]): SpawnSyncReturns<string> {
   return spawnSync(process.execPath, [...node, ...args], { encoding: "utf8", timeout: 60_000 });
 }
 
+/** The same, with its output going to a file that is open. */
+export function gaplessInto(file: number, ...args: string[]): SpawnSyncReturns<string> {
+  return spawnSync(process.execPath, [...node, ...args], {
+    encoding: "utf8",
+    stdio: ["ignore", file, "pipe"],
+    timeout: 60_000,
+  });
+}
+
 /** The same for one that goes on until it is stopped. */
 export function startGapless(...args: string[]): ChildProcess {
   return spawn(process.execPath, [...node, ...args], { stdio: ["ignore", "pipe", "inherit"] });
