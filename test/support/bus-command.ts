@@ -1,7 +1,14 @@
 /** The `gapless` command, as a person calls it. */
-import { spawn, spawnSync, type ChildProcess, type SpawnSyncReturns } from "node:child_process";
+import {
+  spawn,
+  spawnSync,
+  type ChildProcess,
+  type ChildProcessByStdio,
+  type SpawnSyncReturns,
+} from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
+import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 
 const program = path.join(import.meta.dirname, "../../src/cli/gapless.ts");
@@ -23,6 +30,13 @@ export function gaplessInto(file: number, ...args: string[]): SpawnSyncReturns<s
 /** The same for one that goes on until it is stopped. */
 export function startGapless(...args: string[]): ChildProcess {
   return spawn(process.execPath, [...node, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+}
+
+/** The same, where what it complains of is of interest as well. */
+export function startHeardGapless(
+  ...args: string[]
+): ChildProcessByStdio<null, Readable, Readable> {
+  return spawn(process.execPath, [...node, ...args], { stdio: ["ignore", "pipe", "pipe"] });
 }
 
 /** The same for one that asks a server of the test's own process. */

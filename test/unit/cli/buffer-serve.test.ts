@@ -7,11 +7,11 @@ import http from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { json } from "node:stream/consumers";
+import { json, text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { connectPeer, openMsgBuffer, serveBuffers, type PeerOptions } from "gapless/buffer";
 import type { Message } from "../../../src/message.ts";
-import { runGapless, startGapless } from "../../support/bus-command.ts";
+import { runGapless, startGapless, startHeardGapless } from "../../support/bus-command.ts";
 import { refusalOf } from "./buffer-refusal.ts";
 import { hasCode, makeMessages, temporaryDirectory } from "../buffer/fixture.ts";
 
@@ -214,6 +214,14 @@ test(
     const asking = [...identity, "--tls-client-ca", cert, "--token-file", token];
     const place = [path.join(directory, "db"), "--listen", "127.0.0.1:0"];
     const { address } = await serve(context, ...place, ...asking);
+    await write(path.join(directory, "behind"), "trades", makeMessages(0n, 3));
+    const follower = [path.join(directory, "behind"), "--listen", "127.0.0.1:0", ...identity];
+    const peer = ["--peer", address, "--peer-tls-ca", cert, "--peer-token-file", token];
+    const { prometheus = "" } = await serve(context, ...follower, ...peer, "--prometheus", "0");
+    const lag = /^msg_buffer_sync_lag\{component="trades".*\} 7$/m;
+    while (!lag.test(await (await fetch(prometheus)).text())) {
+      // A peer that is slow to answer is left out of a scrape.
+    }
     const right = await runGapless(
       ...["buffer", "stat", "--peer", address, "--flow", "trades"],
       ...["--tls-ca", cert, ...identity, "--token-file", token],
@@ -232,6 +240,28 @@ test(
   },
 );
 
+test("a peer that does not say how far it is, is named, once for each reason", async (context) => {
+  const directory = temporaryDirectory(context);
+  await write(directory, "trades", makeMessages(0n, 3));
+  await write(directory, "orders", makeMessages(0n, 3));
+  const of = [directory, "--family", "orders", "--listen", "127.0.0.1:0"];
+  const { address } = await serve(context, ...of);
+  const child = startHeardGapless(
+    ...["buffer", "serve", directory, "--family", "trades", "--listen", "127.0.0.1:0", "--json"],
+    ...["--prometheus", "0", "--peer", address, `unix:${directory}/none`],
+  );
+  context.after(() => child.kill("SIGKILL"));
+  const told = text(child.stderr);
+  const [line] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
+  const { prometheus } = JSON.parse(line) as { readonly prometheus: string };
+  for (let scrape = 1; scrape <= 3; scrape++) await (await fetch(prometheus)).text();
+  child.kill("SIGTERM");
+  const lines = (await told).trimEnd().split("\n").toSorted();
+  assert.equal(lines.length, 2, lines.join("\n"));
+  assert.match(lines[0] ?? "", /^sync\.lag: 127\..*: CONFIG_INVALID: flow=trades is not served/);
+  assert.match(lines[1] ?? "", /^sync\.lag: unix:.*none: PEER_UNAVAILABLE: .*ENOENT/);
+});
+
 test("what serve is told wrongly is said before anything is opened", async (context) => {
   const directory = temporaryDirectory(context);
   await write(directory, "trades", makeMessages(0n, 1));
@@ -246,6 +276,8 @@ test("what serve is told wrongly is said before anything is opened", async (cont
     [["--tls-client-ca", "ca.pem"], /--tls-client-ca: expected --tls-key and --tls-cert/],
     [["--token-file", `${directory}/none`], /--token-file: .*none cannot be read: ENOENT/],
     [["--peer", "unix:/x"], /--peer: is for the metrics/],
+    [["--peer-tls-ca", "ca.pem"], /--peer-tls-ca: expected --peer with it/],
+    [["--peer-token-file", "token"], /--peer-token-file: expected --peer with it/],
   ];
   for (const [args, expected] of cases) {
     const refusal = await refusalOf("serve", directory, ...args);
