@@ -9,10 +9,12 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 import { json, text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { connectPeer, openMsgBuffer, serveBuffers, type PeerOptions } from "gapless/buffer";
 import type { Message } from "../../../src/message.ts";
 import { runGapless, startGapless, startHeardGapless } from "../../support/bus-command.ts";
 import { refusalOf } from "./buffer-refusal.ts";
+import { ListArchive, serve as serveArchives } from "../buffer/peer-fixture.ts";
 import { hasCode, makeMessages, temporaryDirectory } from "../buffer/fixture.ts";
 
 async function write(dbPath: string, cfName: string, messages: readonly Message[]): Promise<void> {
@@ -192,6 +194,33 @@ test("stat, get and verify ask who serves a flow, and diff-peers tells the first
   });
   assert.deepEqual([down.status, down.stdout], [1, ""]);
   assert.match(down.stderr, /^PEER_UNAVAILABLE: unix:.*\/x: /);
+});
+
+test("get and verify that are stopped before their end say so by their exit code", async (context) => {
+  const messages = makeMessages(0n, 3000);
+  for (const args of [["get", "1", "--count", "3000"], ["verify"]]) {
+    const list = new ListArchive(messages).archive;
+    const asked = Promise.withResolvers<undefined>();
+    const stopped = Promise.withResolvers<undefined>();
+    const slow = {
+      ...list,
+      async read(fromId: bigint, limit: number) {
+        if (fromId > 1n) asked.resolve(undefined);
+        if (fromId > 1n) await stopped.promise;
+        return list.read(fromId, limit);
+      },
+    };
+    const { address } = await serveArchives(context, [slow]);
+    const child = startGapless("buffer", ...args, "--peer", address, "--flow", "trades");
+    context.after(() => child.kill("SIGKILL"));
+    child.stdout?.resume();
+    const exited = once(child, "exit");
+    await asked.promise;
+    child.kill("SIGINT");
+    await pause(200);
+    stopped.resolve(undefined);
+    assert.deepEqual(await exited, [130, null], args.join(" "));
+  }
 });
 
 const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
