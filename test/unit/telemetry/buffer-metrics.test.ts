@@ -114,6 +114,27 @@ test("a range that no peer has any more is counted as lost by who could not fill
   assert.deepEqual(valuesOf(await collector.points(), "data_loss.detected"), [1]);
 });
 
+test("damage that a digest meets is counted as well, and a digest that comes too early is not", async (context) => {
+  const { meter, collector } = openMeter(context);
+  const dbPath = temporaryDirectory(context);
+  const messages = makeMessages(0n, 2000);
+  const rows = await openColdRows(coldIn(path.join(dbPath, "messages")));
+  await rows.commit(packChunks(messages.slice(0, 1200)));
+  await rows.commit(packChunks(messages.slice(1201)));
+  await rows.close();
+  await using buffer = await openMsgBuffer({ component: "trades", storage: { dbPath } });
+  using _metrics = instrumentBuffer(buffer, meter);
+  await buffer.archive.digest(1n, 1000n);
+  await assert.rejects(buffer.archive.digest(1n, 2001n), hasCode("DATA_NOT_YET_AVAILABLE"));
+  await assert.rejects(buffer.archive.digest(1n, 2000n), hasCode("STORAGE_CORRUPT"));
+  const points = await collector.points();
+  const names = ["query.errors", "data_loss.detected"];
+  assert.deepEqual(
+    names.flatMap((name) => valuesOf(points, name)),
+    [1, 1],
+  );
+});
+
 test("damage that only a look at the sizes meets is counted as well", async (context) => {
   const { meter, collector } = openMeter(context);
   const dbPath = temporaryDirectory(context);
