@@ -1,5 +1,5 @@
 /** What figures say of many measurements. */
-import { build } from "hdr-histogram-js";
+import { build, type Histogram } from "hdr-histogram-js";
 
 /** In µs. */
 export interface Percentiles {
@@ -14,6 +14,11 @@ export function percentilesOf(nanoseconds: Iterable<number>): Percentiles {
   const histogram = build({ lowestDiscernibleValue: 1, highestTrackableValue: 1e11 });
   // Clocks of two processes agree to some ten nanoseconds, and the histogram knows no less than 1.
   for (const ns of nanoseconds) histogram.recordValue(Math.max(1, Math.round(ns)));
+  return percentilesIn(histogram);
+}
+
+/** Of a histogram of nanoseconds. */
+export function percentilesIn(histogram: Histogram): Percentiles {
   const micros = (percentile: number): number => histogram.getValueAtPercentile(percentile) / 1000;
   return {
     p50: micros(50),

@@ -1,11 +1,10 @@
 /** The processes at the ends of the channels: starts them, gives them tasks, and ends them. */
-import { fork, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import type { ChannelTable } from "gapless/bus";
 import type { Size } from "../figure.ts";
+import { startWorker, type Worker } from "../worker.ts";
 import type { Message, Report, Task } from "./member.ts";
 
 const program = path.join(import.meta.dirname, "member.ts");
@@ -39,7 +38,7 @@ export function gatherCrew(size: Size): Crew {
   return {
     async muster(channels, posts) {
       const directory = fs.mkdtempSync("/dev/shm/gapless-bench-");
-      const workers = posts.map(() => idle.pop() ?? startWorker());
+      const workers = posts.map(() => idle.pop() ?? startWorker(program));
       const leave = async (): Promise<void> => {
         fs.rmSync(directory, { recursive: true });
         if (size === "small") idle.push(...workers);
@@ -49,7 +48,7 @@ export function gatherCrew(size: Size): Crew {
         const post = posts[index];
         if (post === undefined) throw new Error("more workers than posts");
         const core = isCrowded(posts.length) ? undefined : index;
-        return worker.ask({ task: { ...post, directory, channels, core } });
+        return worker.ask({ task: { ...post, directory, channels, core } } satisfies Message);
       };
       try {
         await Promise.all(workers.map(takePost));
@@ -59,7 +58,9 @@ export function gatherCrew(size: Size): Crew {
         throw error;
       }
       return {
-        members: workers.map((worker) => ({ pass: (messages) => worker.ask({ messages }) })),
+        members: workers.map((worker) => ({
+          pass: (messages) => worker.ask({ messages } satisfies Message),
+        })),
         [Symbol.asyncDispose]: leave,
       };
     },
@@ -75,33 +76,4 @@ export function gatherCrew(size: Size): Crew {
  */
 export function isCrowded(ends: number): boolean {
   return ends > coresOfMachine;
-}
-
-interface Worker {
-  ask(message: Message): Promise<Report>;
-  stop(): Promise<void>;
-}
-
-function startWorker(): Worker {
-  const child = fork(program);
-  const gone = failOnExit(child);
-  return {
-    async ask(message) {
-      const answer = once(child, "message");
-      child.send(message);
-      const [report] = (await Promise.race([answer, gone])) as [Report];
-      return report;
-    },
-    async stop() {
-      child.kill("SIGKILL");
-      await gone.catch(() => undefined);
-    },
-  };
-}
-
-async function failOnExit(child: ChildProcess): Promise<never> {
-  const exited = once(child, "exit");
-  exited.catch(() => undefined);
-  const [code] = (await exited) as [number | null];
-  throw new Error(`an end of the benchmark is gone: code=${code ?? "none"}`);
 }

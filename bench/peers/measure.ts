@@ -1,5 +1,6 @@
 /** Measures one way: how many messages a second, and how long there and back. */
 import { build } from "hdr-histogram-js";
+import { percentilesIn } from "../samples.ts";
 import type { Size } from "../figure.ts";
 import { pinNearEnd } from "./cores.ts";
 import { startFarEnd, type FarEnd } from "./far-end-control.ts";
@@ -122,14 +123,7 @@ async function goThereAndBack(
     if (round >= warmUpRounds) histogram.recordValue(Math.round((nowMs - sentMs) * 1e6));
   }
   await checkSum(traffic);
-  const micros = (percentile: number): number => histogram.getValueAtPercentile(percentile) / 1000;
-  return {
-    p50: micros(50),
-    p99: micros(99),
-    p999: micros(99.9),
-    p9999: micros(99.99),
-    max: histogram.maxValue / 1000,
-  };
+  return percentilesIn(histogram);
 }
 
 function takenBy({ report }: FarEnd): number {

@@ -1,8 +1,7 @@
 /** Processes that do the work of the figures: a publisher, a subscriber, or both in turns. */
-import { fork, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import path from "node:path";
 import type { Size } from "../figure.ts";
+import { startWorker, type Worker } from "../worker.ts";
 import type { JobName, Outcome, Task } from "./member.ts";
 
 const program = path.join(import.meta.dirname, "member.ts");
@@ -26,14 +25,17 @@ export function gatherCrew(size: Size): Crew {
   const idle: Worker[] = [];
   return {
     hire() {
-      const worker = idle.pop() ?? startWorker();
+      const worker = idle.pop() ?? startWorker(program);
       let isHired = true;
       const kill = async (): Promise<void> => {
         isHired = false;
         await worker.stop();
       };
       return {
-        run: worker.run,
+        async run<Name extends JobName>(job: Name, task: Task<Name>): Promise<Outcome<Name>> {
+          const { outcome } = await worker.ask<{ outcome: Outcome<Name> }>({ job, task });
+          return outcome;
+        },
         kill,
         async [Symbol.asyncDispose]() {
           if (size === "full") await kill();
@@ -45,33 +47,4 @@ export function gatherCrew(size: Size): Crew {
       await Promise.all(idle.map((worker) => worker.stop()));
     },
   };
-}
-
-interface Worker {
-  readonly run: Member["run"];
-  stop(): Promise<void>;
-}
-
-function startWorker(): Worker {
-  const child = fork(program);
-  const gone = failOnExit(child);
-  return {
-    async run<Name extends JobName>(job: Name, task: Task<Name>): Promise<Outcome<Name>> {
-      const answer = once(child, "message");
-      child.send({ job, task });
-      const [{ outcome }] = (await Promise.race([answer, gone])) as [{ outcome: Outcome<Name> }];
-      return outcome;
-    },
-    async stop() {
-      child.kill("SIGKILL");
-      await gone.catch(() => undefined);
-    },
-  };
-}
-
-async function failOnExit(child: ChildProcess): Promise<never> {
-  const exited = once(child, "exit");
-  exited.catch(() => undefined);
-  const [code] = (await exited) as [number | null];
-  throw new Error(`a process of the benchmark is gone: code=${code ?? "none"}`);
 }

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { Publisher } from "gapless/queue";
-import { syncDirectory } from "../../src/memory/mapping.ts";
+import { syncDirectory } from "../../src/memory/sync-files.ts";
 
 /** Works in a new directory below `root`, and removes it, on the device as well. */
 export async function inScratch<Outcome>(

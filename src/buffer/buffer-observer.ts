@@ -1,4 +1,7 @@
 /** Who wants to know what a buffer does: metrics, alerts. Costs nothing where nobody does. */
+import type { BufferLoss } from "./loss-ledger.ts";
+
+/** Where a message is found: in memory, or in RocksDB. */
 export type Tier = "hot" | "cold";
 
 /** Called when something is over; none may throw. Durations are in milliseconds. */
@@ -8,6 +11,8 @@ export interface BufferObserver {
   /** From which tier the first message came; undefined where an error came instead. */
   queried?(durationMs: number, tier: Tier | undefined, error: unknown): void;
   trimmed?(durationMs: number, deleted: number, error: unknown): void;
+  /** Recorded for the first time: somebody is not going to get something. */
+  lost?(loss: BufferLoss): void;
 }
 
 export class Observers {
@@ -16,6 +21,11 @@ export class Observers {
   add(observer: BufferObserver): Disposable {
     this.all.add(observer);
     return { [Symbol.dispose]: () => this.all.delete(observer) };
+  }
+
+  /** Tells everybody. */
+  tell(tell: (observer: BufferObserver) => void): void {
+    for (const observer of this.all) tell(observer);
   }
 
   /** Carries `act` out, and tells everybody how it went. */
@@ -40,7 +50,7 @@ export class Observers {
       throw error;
     } finally {
       const durationMs = performance.now() - startMs;
-      for (const observer of this.all) tell(observer, durationMs, result, failure);
+      this.tell((observer) => tell(observer, durationMs, result, failure));
     }
   }
 }

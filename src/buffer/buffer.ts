@@ -29,7 +29,8 @@ export { bytesCodec, jsonCodec, protobufCodec, type Codec } from "./codec.ts";
 export type { Appended } from "./commit-queue.ts";
 export { CoordinatedTrim, type CoordinatedTrimOptions } from "./coordinated-trim.ts";
 export { fillGap, type FilledGap, type FillOptions } from "./fill-gap.ts";
-export type { BufferStats, LastTrim } from "./message-store.ts";
+export type { BufferLoss, BufferLossCause, BufferLosses, LossRecorder } from "./loss-ledger.ts";
+export type { BufferStats, ExcessRules, LastTrim } from "./message-store.ts";
 export { openMsgBuffer, type LogOptions, type MsgBuffer } from "./msg-buffer.ts";
 export type { MsgReader, Next } from "./msg-reader.ts";
 export type { Place } from "./peer-address.ts";
@@ -45,11 +46,9 @@ export {
   type ReplicateOptions,
 } from "./replicate.ts";
 export {
-  decideRetention,
-  RetentionMarks,
-  type ConsumerPassedOver,
-  type RetentionDecision,
-  type RetentionFacts,
-  type RetentionMark,
-  type RetentionRules,
-} from "./retention-policy.ts";
+  startRetention,
+  type RetainedBuffer,
+  type Retention,
+  type RetentionOptions,
+} from "./retention.ts";
+export type { ConsumerPassedOver, RetentionDecision, RetentionRules } from "./retention-policy.ts";

@@ -31,8 +31,17 @@ export type ColdRequest =
       readonly fromId: bigint;
       readonly throughId: bigint;
     }
+  | ({ readonly kind: "excess" } & Excess)
   /** The last request: after its answer the worker ends. */
   | { readonly kind: "close" };
+
+/** What is too much: what either says. */
+export interface Excess {
+  /** Messages that stay. */
+  readonly count: number | undefined;
+  /** Times before it are too far back. */
+  readonly beforeNs: bigint | undefined;
+}
 
 /** What the store holds when it is opened. */
 export interface ColdOpened {
@@ -62,6 +71,7 @@ export type ColdAnswer =
       readonly nextId: bigint | undefined;
       readonly sha256: Uint8Array | undefined;
     }
+  | { readonly kind: "excess"; readonly beforeId: bigint | undefined }
   | { readonly kind: "closed" }
   /** A GaplessError, which loses its class on the way between threads. */
   | { readonly kind: "failed"; readonly code: ErrorCode; readonly message: string };

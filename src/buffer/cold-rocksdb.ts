@@ -6,6 +6,7 @@ import type { Query, RocksLevel, RocksOptions } from "@nxtedition/rocksdb";
 import { beginning } from "../chain.ts";
 import { GaplessError } from "../errors.ts";
 import { identifySelf } from "../memory/process-identity.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { encodedBytes, packMessages } from "../message.ts";
 import {
   chunkHeaderBytes,
@@ -34,7 +35,7 @@ import {
   type ColdState,
 } from "./cold-layout.ts";
 import { corrupt, storageError } from "./cold-errors.ts";
-import type { ColdOpened, ColdOptions, Trimmed } from "./cold-protocol.ts";
+import type { ColdOpened, ColdOptions, Excess, Trimmed } from "./cold-protocol.ts";
 import { Milestones } from "./milestones.ts";
 import { rangeFault, readBytesMax } from "./range.ts";
 
@@ -227,6 +228,32 @@ export class ColdRows {
     return { count: wanted.length, nextId: undefined, sha256: hash.digest() };
   }
 
+  /**
+   * Before which id everything is too much: more than so many messages have come behind it, or
+   * its time is further back. By whole rows; the newest one stays. undefined where nothing is.
+   */
+  excess({ count, beforeNs }: Excess): bigint | undefined {
+    const staysFrom = count === undefined ? 0n : this.appended.messages - BigInt(count);
+    const isTooMuch = (row: Uint8Array): boolean => {
+      if (extentBefore(row).messages + BigInt(countOfChunk(row)) <= staysFrom) return true;
+      if (beforeNs === undefined) return false;
+      const timeNs = unpackChunk(expandChunk(row)).at(-1)?.timestampNs ?? 0n;
+      return timeNs > 0n && timeNs < beforeNs;
+    };
+    const oldestId = this.state.trimmedId + 1n;
+    let cut = oldestId;
+    let end = this.lastId;
+    // Bisection: ordinals rise with the ids, and so do times.
+    while (cut < end) {
+      const middle = (cut + end) / 2n;
+      const [row] = queryRows(this.db, this.directory, { gte: encodeId(middle), limit: 1 });
+      if (row === undefined) throw corrupt(this.directory, `id=${this.lastId} is missing`);
+      if (row.id < this.lastId && isTooMuch(row.value)) cut = row.id + 1n;
+      else end = middle;
+    }
+    return cut > oldestId ? cut : undefined;
+  }
+
   async close(): Promise<void> {
     try {
       fs.fdatasyncSync(this.markFd);
@@ -352,7 +379,7 @@ async function createDirectory(rocksPath: string): Promise<void> {
   if (created === undefined) return;
   // Each new directory is an entry of the one above it, up to the first that was there before.
   for (let current = rocksPath; ; current = path.dirname(current)) {
-    await syncDirectory(path.dirname(current));
+    syncDirectory(path.dirname(current));
     if (current === created) return;
   }
 }
@@ -365,13 +392,7 @@ async function createMark(directory: string, markPath: string): Promise<void> {
     flush: true,
   });
   fs.renameSync(temporary, markPath);
-  await syncDirectory(directory);
-}
-
-/** Only a first opening needs it, and the door to the system calls takes 20 ms to load. */
-async function syncDirectory(directory: string): Promise<void> {
-  const mapping = await import("../memory/mapping.ts");
-  mapping.syncDirectory(directory);
+  syncDirectory(directory);
 }
 
 function checkMark(directory: string, bytes: Buffer, lastId: bigint, trimmedId: bigint): void {

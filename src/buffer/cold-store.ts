@@ -5,7 +5,14 @@ import { describeError, GaplessError, type ErrorCode } from "../errors.ts";
 import type { RangeDigest } from "./archive.ts";
 import { StorageError } from "./buffer-errors.ts";
 import type { Chunk } from "./chunk.ts";
-import type { ColdAnswer, ColdOpened, ColdOptions, ColdRequest, Trimmed } from "./cold-protocol.ts";
+import type {
+  ColdAnswer,
+  ColdOpened,
+  ColdOptions,
+  ColdRequest,
+  Excess,
+  Trimmed,
+} from "./cold-protocol.ts";
 
 export interface ColdStore {
   /** What was there at opening. */
@@ -18,6 +25,8 @@ export interface ColdStore {
   start(afterId: bigint): Promise<Trimmed>;
   /** Of the range, some messages at a time, so that nobody waits for it. */
   digest(fromId: bigint, throughId: bigint): Promise<RangeDigest>;
+  /** Before which id everything is too much, by whole rows; undefined where nothing is. */
+  excess(excess: Excess): Promise<bigint | undefined>;
   /** Behind the calls that are under way. */
   close(): Promise<void>;
 }
@@ -67,6 +76,9 @@ export async function openColdStore(
         if (step.sha256 !== undefined) return { count, sha256: step.sha256 };
         next = step.nextId ?? throughId + 1n;
       }
+    },
+    async excess(excess) {
+      return (await calls.call({ kind: "excess", ...excess }, "excess")).beforeId;
     },
     async close() {
       await calls.close();

@@ -44,6 +44,9 @@ async function serve(rows: ColdRows, request: ColdRequest): Promise<void> {
         send({ kind: "digested", ...rows.digest(digest, fromId, throughId) });
         break;
       }
+      case "excess":
+        send({ kind: "excess", beforeId: rows.excess(request) });
+        break;
       case "close":
         await rows.close();
         send({ kind: "closed" });

@@ -51,6 +51,14 @@ export interface BufferStats {
   readonly lastTrim: LastTrim | undefined;
 }
 
+/** What is too much in a buffer: what either says. */
+export interface ExcessRules {
+  /** Messages that stay. */
+  readonly count?: number;
+  /** By the messages' own times, which are taken to rise. 0n is no time. */
+  readonly ageMs?: number;
+}
+
 export interface LastTrim {
   readonly beforeId: bigint;
   readonly deleted: number;
@@ -58,6 +66,7 @@ export interface LastTrim {
   readonly atMs: number;
 }
 
+const nsPerMs = 1_000_000n;
 /** Messages of a step of `follow`, at most. */
 const followMax = 1024;
 
@@ -72,8 +81,9 @@ export async function openMessageStore(
 
 export class MessageStore implements BufferArchive, CommitTarget {
   readonly component: string;
+  /** Of its files. */
+  readonly directory: string;
 
-  private readonly directory: string;
   private readonly totalMax: number;
   private readonly cold: ColdStore;
   private readonly hot: HotRing;
@@ -287,6 +297,13 @@ export class MessageStore implements BufferArchive, CommitTarget {
       logPosition: state.logPosition,
       lastTrim,
     };
+  }
+
+  /** As `MsgBuffer.excess`. */
+  excess({ count, ageMs }: ExcessRules): Promise<bigint | undefined> {
+    this.checkOpen();
+    const beforeNs = ageMs === undefined ? undefined : BigInt(Date.now() - ageMs) * nsPerMs;
+    return this.cold.excess({ count, beforeNs });
   }
 
   /** Waits for the appends and trims under way. Idempotent. */

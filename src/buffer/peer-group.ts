@@ -16,6 +16,7 @@ import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
 import type { ArchiveStatus, BufferArchive } from "./archive.ts";
 import { DataTrimmed } from "./buffer-errors.ts";
 import { answerWithin } from "./answer-within.ts";
+import type { LossRecorder } from "./loss-ledger.ts";
 import { lie } from "./peer-answer.ts";
 import { jitteredMs } from "./peer-backoff.ts";
 import { checkWhole } from "./peer-options.ts";
@@ -53,7 +54,9 @@ export interface GroupOptions {
   readonly batchMax?: number;
   /** Ends it: whatever is waited for rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Told once of what is gone, before DATA_TRIMMED is thrown: for an alert and a loss ledger. */
+  /** Where what is gone is recorded, before DATA_TRIMMED is thrown: the buffer that lacks it. */
+  readonly ledger?: LossRecorder;
+  /** Told of what is gone, once it is recorded: for an alert. */
   readonly onLoss?: (lost: LostRange) => void | Promise<void>;
 }
 
@@ -91,6 +94,7 @@ export class PeerGroup {
   private readonly answerTimeoutMs: number;
   private readonly batchMax: number;
   private readonly signal: AbortSignal | undefined;
+  private readonly ledger: LossRecorder | undefined;
   private readonly onLoss: GroupOptions["onLoss"];
   /** Whose last answer was right. */
   private current: Member | undefined;
@@ -113,6 +117,7 @@ export class PeerGroup {
     this.answerTimeoutMs = answerTimeoutMs;
     this.batchMax = batchMax;
     this.signal = options.signal;
+    this.ledger = options.ledger;
     this.onLoss = options.onLoss;
   }
 
@@ -292,6 +297,13 @@ export class PeerGroup {
     const minAvailableId = oldest ?? throughId + 1n;
     const lostThrough = minAvailableId > throughId ? throughId : minAvailableId - 1n;
     const answers = this.answers();
+    this.ledger?.recordLoss({
+      cause: "missing",
+      consumer: this.ledger.component,
+      fromId: afterId + 1n,
+      throughId: lostThrough,
+      atMs: Date.now(),
+    });
     await this.onLoss?.({ afterId, throughId: lostThrough, answers });
     throw new DataTrimmed(afterId + 1n, minAvailableId);
   }

@@ -3,11 +3,12 @@ import { beginning } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import type { Archive, Repair, Sink, Source } from "../flow/endpoints.ts";
 import { pump } from "../flow/pump.ts";
+import type { LossRecorder } from "./loss-ledger.ts";
 import { PeerGroup, type GroupOptions } from "./peer-group.ts";
 
-export interface RecoverOptions extends Omit<GroupOptions, "signal"> {
-  /** Where the messages go: its sink says how far it has come. */
-  readonly buffer: { sink(): Sink };
+export interface RecoverOptions extends Omit<GroupOptions, "signal" | "ledger"> {
+  /** Where the messages go, a `MsgBuffer`: its sink says how far it has come. */
+  readonly buffer: LossRecorder & { sink(): Sink };
   /** Where new messages come from: a channel of the bus, a queue, a topic. */
   readonly live: Source;
   /** Ends it after the batch under way. */
@@ -37,7 +38,7 @@ export interface Recovered {
  */
 export async function recoverLeader(options: RecoverOptions): Promise<bigint> {
   const { buffer, live, signal, onRecovered, onProgress } = options;
-  const group = new PeerGroup(options);
+  const group = new PeerGroup({ ...options, ledger: buffer });
   const sink = buffer.sink();
   let missingThrough = beginning;
   let failure: GaplessError | undefined;

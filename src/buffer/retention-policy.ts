@@ -1,51 +1,29 @@
 /**
- * What of a buffer is too much, and whom that leaves behind. A pure choice: whoever makes it
- * proposes the trim to the log of the replicas, so that all of them keep the same.
+ * Whom a trim leaves behind: a pure choice, which retention.ts carries out.
  *
- *     min     acknowledged by the slowest       wanted        max
+ *     min     acknowledged by the slowest       too much      max
  *      | . . . . . . . | . . . . . . . . . . . . | . . . . . . |
  *      └─ goes ────────┘                         │
  *      └─ goes where it is forced, and recorded ─┘
- *
- * Ids may skip, so how many messages there are from an id on is not in the ids: it is noted at some
- * of them as they come (`RetentionMarks`), and a cut is at one of those. What was there before the
- * first mark, after a restart too, stays until enough has come behind it.
  */
-import { assert, GaplessError } from "../errors.ts";
-import type { Message } from "../message.ts";
+import { GaplessError } from "../errors.ts";
+import type { ExcessRules } from "./message-store.ts";
 
 /** What is too much: what either limit says. The newest message always stays. */
-export interface RetentionRules {
-  /** Messages that stay: twice the memory ring, say, or ten times. */
-  readonly count?: number;
-  /** A message is too much once it came longer ago. */
-  readonly ageMs?: number;
+export interface RetentionRules extends ExcessRules {
   /** Declared by name: nothing that one of them has not acknowledged goes, unless it is forced. */
   readonly consumers?: readonly string[];
 }
 
-/** Something known of a place in the stream. */
-export interface RetentionMark {
-  /** Of a message. */
-  readonly id: bigint;
-  /** How many messages came before it, counted from where all marks count. */
-  readonly before: number;
-  /** When it came, in milliseconds since 1970: those before it came no later. */
-  readonly atMs: number;
-}
-
 /** What is known of a buffer when it is decided. */
 export interface RetentionFacts {
-  /** Oldest and newest id; undefined where nothing is there. */
+  /** Oldest id; undefined where nothing is kept. */
   readonly minId: bigint | undefined;
-  readonly maxId: bigint | undefined;
-  /** Messages so far, counted as the marks count. */
-  readonly count: number;
-  /** Oldest first. */
-  readonly marks: readonly RetentionMark[];
+  /** Before which id everything is too much; undefined where nothing is. */
+  readonly wanted: bigint | undefined;
+  readonly consumers: readonly string[];
   /** Through which id each consumer has all; one that is missing has nothing. */
   readonly acknowledged: ReadonlyMap<string, bigint>;
-  readonly nowMs: number;
 }
 
 /** What a consumer is not going to get, as far as it is there: ids may skip. */
@@ -56,9 +34,9 @@ export interface ConsumerPassedOver {
 }
 
 export interface RetentionDecision {
-  /** What to propose; undefined: nothing. */
+  /** Before which id to trim; undefined: not at all. */
   readonly beforeId: bigint | undefined;
-  /** Only where it is forced: to be recorded durably before the trim is proposed. */
+  /** Only where it is forced: to be recorded durably before the trim. */
   readonly passedOver: readonly ConsumerPassedOver[];
   /** Consumers that keep what is too much, only where it is not forced. */
   readonly heldBy: readonly string[];
@@ -80,16 +58,11 @@ export function checkRetentionRules(rules: RetentionRules): void {
 }
 
 /** Decides once. With `isForced`, consumers are not waited for. */
-export function decideRetention(
-  rules: RetentionRules,
-  facts: RetentionFacts,
-  isForced = false,
-): RetentionDecision {
-  const { minId, acknowledged } = facts;
-  const wanted = wantedCut(rules, facts);
+export function decideRetention(facts: RetentionFacts, isForced: boolean): RetentionDecision {
+  const { minId, wanted, acknowledged } = facts;
   const isNeeded = wanted !== undefined && minId !== undefined && wanted > minId;
   if (!isNeeded) return { beforeId: undefined, passedOver: [], heldBy: [] };
-  const behind = (rules.consumers ?? [])
+  const behind = facts.consumers
     .map((consumer) => ({ consumer, nextId: (acknowledged.get(consumer) ?? 0n) + 1n }))
     .filter(({ nextId }) => nextId < wanted);
   if (isForced) {
@@ -107,54 +80,4 @@ export function decideRetention(
     passedOver: [],
     heldBy: behind.map(({ consumer }) => consumer),
   };
-}
-
-/** Before which id everything is too much; consumers are not asked. */
-function wantedCut(rules: RetentionRules, facts: RetentionFacts): bigint | undefined {
-  const { count = Infinity, ageMs = Infinity } = rules;
-  const { maxId, marks, nowMs } = facts;
-  if (maxId === undefined) return undefined;
-  const mark = marks.findLast(
-    ({ id, before, atMs }) =>
-      id <= maxId && (facts.count - before >= count || nowMs - atMs > ageMs),
-  );
-  return mark?.id;
-}
-
-/** Notes marks as messages come. */
-export class RetentionMarks {
-  private readonly step: number;
-  private marks: RetentionMark[] = [];
-  private total = 0;
-
-  /** A mark every `step` messages: a hundredth of what stays cuts finely enough. */
-  constructor(step: number) {
-    assert(Number.isSafeInteger(step) && step > 0, `marks every ${step} messages`);
-    this.step = step;
-  }
-
-  /** Messages so far. */
-  get count(): number {
-    return this.total;
-  }
-
-  /** Oldest first. */
-  get all(): readonly RetentionMark[] {
-    return this.marks;
-  }
-
-  /** Told of messages that were appended and are new, in their order. */
-  appended(messages: readonly Message[], nowMs: number): void {
-    for (const { id } of messages) {
-      const due = (this.marks.at(-1)?.before ?? -this.step) + this.step;
-      if (this.total >= due) this.marks.push({ id, before: this.total, atMs: nowMs });
-      this.total++;
-    }
-  }
-
-  /** Told of a trim: the marks before it are of no use any more. */
-  trimmed(beforeId: bigint): void {
-    const first = this.marks.findIndex(({ id }) => id >= beforeId);
-    this.marks = first === -1 ? [] : this.marks.slice(first);
-  }
 }

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { Command } from "commander";
-import type { BufferArchive, BufferStats, MsgBuffer } from "../buffer/buffer.ts";
+import type { BufferArchive, BufferLosses, BufferStats, MsgBuffer } from "../buffer/buffer.ts";
 import { idMax, markFile, rocksDirectory } from "../buffer/cold-layout.ts";
 import { invalidConfig } from "../config.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
@@ -24,6 +24,7 @@ export interface Place extends AsyncDisposable {
   readonly archive: BufferArchive;
   /** undefined behind a socket, where only the ids are told. */
   readonly stats: BufferStats | undefined;
+  readonly losses: BufferLosses | undefined;
 }
 
 export function withFamily(command: Command): Command {
@@ -52,6 +53,7 @@ export async function openPlace(dbPath: string | undefined, flags: PlaceFlags): 
       name: `${flow} at ${address}`,
       archive: peer,
       stats: undefined,
+      losses: undefined,
       [Symbol.asyncDispose]: () => peer[Symbol.asyncDispose](),
     };
   }
@@ -61,6 +63,7 @@ export async function openPlace(dbPath: string | undefined, flags: PlaceFlags): 
       name: path.resolve(dbPath ?? "", family),
       archive: buffer.archive,
       stats: await buffer.stats(),
+      losses: buffer.losses(),
       [Symbol.asyncDispose]: () => buffer.close(),
     };
   } catch (error) {

@@ -1,10 +1,12 @@
 /** `gapless buffer stat`: what a buffer keeps. */
 import { Command } from "commander";
-import type { ArchiveStatus, BufferStats } from "../buffer/buffer.ts";
+import type { ArchiveStatus, BufferLoss, BufferLosses, BufferStats } from "../buffer/buffer.ts";
 import { withPeerOptions } from "./buffer-peer.ts";
 import { bytesOnDisk, openPlace, withFamily, withPeer, type PlaceFlags } from "./buffer-place.ts";
 import { formatJson } from "./json-text.ts";
 import { formatBytes, formatCount, formatDuration } from "./table.ts";
+
+const lossesShown = 3;
 
 export function bufferStat(): Command {
   const command = new Command("stat")
@@ -19,11 +21,11 @@ async function show(
   flags: PlaceFlags & { readonly json?: boolean },
 ): Promise<void> {
   await using place = await openPlace(dbPath, flags);
-  const { name, archive, stats } = place;
+  const { name, archive, stats, losses } = place;
   const print = (document: object, lines: readonly string[]): void => {
     process.stdout.write(`${flags.json === true ? formatJson(document, 2) : lines.join("\n")}\n`);
   };
-  if (stats === undefined) {
+  if (stats === undefined || losses === undefined) {
     const status = await archive.status();
     const document = { address: flags.peer, component: archive.component, ...status };
     print(document, [name, ...formatStatus(status)]);
@@ -31,7 +33,8 @@ async function show(
   }
   const diskBytes = bytesOnDisk(name);
   const { hot: _hot, cold: _cold, hitRate: _hitRate, hotBytes: _hotBytes, ...kept } = stats;
-  print({ directory: name, ...kept, diskBytes }, [name, ...formatStats(stats, diskBytes)]);
+  const document = { directory: name, ...kept, diskBytes, ...losses };
+  print(document, [name, ...formatStats(stats, diskBytes), ...formatLosses(losses)]);
 }
 
 function formatStats(stats: BufferStats, diskBytes: number): string[] {
@@ -42,13 +45,30 @@ function formatStats(stats: BufferStats, diskBytes: number): string[] {
     lastTrim === undefined
       ? "never"
       : `before id ${lastTrim.beforeId}, ${formatCount(lastTrim.deleted)} messages, ` +
-        `${formatDuration(Math.max(0, Date.now() - lastTrim.atMs))} ago`;
+        formatAge(lastTrim.atMs);
   return [
     `${kept}${size}`,
     `  trimmed  ${trimmed}`,
     ...(log === undefined ? [] : [log]),
     `  files    ${formatBytes(diskBytes)}`,
   ];
+}
+
+function formatLosses({ losses, unreadable }: BufferLosses): string[] {
+  const older = losses.length - lossesShown;
+  return [
+    ...(older > 0 ? [`  losses   ${formatCount(losses.length)}, the newest:`] : []),
+    ...losses.slice(-lossesShown).map(formatLoss),
+    ...(unreadable > 0 ? [`  losses   ${unreadable} lines of losses.jsonl cannot be read`] : []),
+  ];
+}
+
+function formatLoss({ cause, consumer, fromId, throughId, atMs }: BufferLoss): string {
+  return `  loss     ${cause}, ${consumer}, id ${fromId} to ${throughId}, ${formatAge(atMs)}`;
+}
+
+function formatAge(atMs: number): string {
+  return `${formatDuration(Math.max(0, Date.now() - atMs))} ago`;
 }
 
 function formatStatus({ minId, maxId, logPosition }: ArchiveStatus): string[] {

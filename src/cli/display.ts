@@ -65,8 +65,10 @@ export function openDisplay(title: string): Display {
   return {
     note,
     log: (service, text) => note(`${service}: ${text}`),
-    killed: (kill: Kill, index) =>
-      note(`chaos: kill ${index + 1}: ${kill.service} at ${(kill.atMs / 1000).toFixed(2)} s`),
+    killed: ({ services: killed, side, atMs }: Kill, index) => {
+      const who = side === undefined ? killed.join() : `side ${side} (${killed.join(", ")})`;
+      note(`chaos: kill ${index + 1}: ${who} at ${(atMs / 1000).toFixed(2)} s`);
+    },
     started(started) {
       services = started;
       upstream = new Map(

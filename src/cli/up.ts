@@ -40,7 +40,7 @@ export function up(): Command {
       ),
     )
     .addOption(
-      new Option("--chaos <kills>", "kill a random service this often during the run").argParser(
+      new Option("--chaos <kills>", "kill a random service, or a whole side, this often").argParser(
         (text) => parseWhole("--chaos", text),
       ),
     )

@@ -13,7 +13,7 @@ import fs from "node:fs";
 import path from "node:path";
 import zlib from "node:zlib";
 import { storageFailed } from "../errors.ts";
-import { syncDirectory } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { reachedStep } from "../steps.ts";
 
 const prefix = "snapshot-";

@@ -12,6 +12,7 @@ import { describeError, GaplessError } from "../errors.ts";
 import { lastErrno, msync, munmap, posixFallocate, systemCallFailed, viewMemory } from "./libc.ts";
 import { emptyPlace, takePlace, viewPlace } from "./places.ts";
 import { mapAligned, mapAt, type Access } from "./aligned.ts";
+import { syncDirectory } from "./sync-files.ts";
 
 const errnoInterrupted = 4;
 const errnoNoSpace = 28;
@@ -200,21 +201,6 @@ function mapExisting(
 export function unmapMemory({ address, bytes, pageBytes, isInPlace }: MappedMemory): void {
   if (isInPlace && emptyPlace(address, bytes)) return;
   munmap(address, wholePages(bytes, pageBytes));
-}
-
-/** Makes creations, renames and removals within a directory survive power loss. */
-export function syncDirectory(directory: string): void {
-  syncFile(directory);
-}
-
-/** Makes what is in a file survive power loss. */
-export function syncFile(filePath: string): void {
-  const fd = fs.openSync(filePath, "r");
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 function openExisting(filePath: string, access: Access): number {

@@ -17,7 +17,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
-import { syncDirectory, syncFile } from "../memory/mapping.ts";
+import { syncDirectory, syncFile } from "../memory/sync-files.ts";
 import { reachedStep } from "../steps.ts";
 import { openControl } from "./control.ts";
 import { resolveDirectory } from "./directory.ts";

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { storageFailed } from "../errors.ts";
-import { syncDirectory } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { wrong } from "./arguments.ts";
 
 /**

@@ -1,7 +1,7 @@
 /** Keeping a file as it is before it is changed. */
 import fs from "node:fs";
 import path from "node:path";
-import { syncDirectory } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 
 export const damagedFolder = "damaged";
 

@@ -3,13 +3,11 @@
  *
  *   {"cause":"damaged","reader":"ledger","from":17,"to":17,"atMs":1764547200000}
  *
- * A line is appended whole and made durable before the reader goes on. One that a crash cut short
- * is no loss that anybody went on behind: it is found out, and recorded, again.
+ * It is durable before the reader goes on. A line that a crash cut short is no loss that anybody
+ * went on behind: it is found out, and recorded, again.
  */
-import fs from "node:fs";
 import path from "node:path";
-import { storageFailed } from "../errors.ts";
-import { syncDirectory } from "../memory/mapping.ts";
+import { appendDurableLine, readDurableLines } from "../memory/durable-lines.ts";
 import { resolveDirectory } from "./directory.ts";
 
 export const lossesFileName = "losses.jsonl";
@@ -50,23 +48,10 @@ export interface LossLedger {
  * @throws GaplessError STORAGE_FULL
  */
 export function recordLoss(directory: string, loss: QueueLoss): void {
-  const filePath = path.join(directory, lossesFileName);
   const { cause, reader, from, to, atMs } = loss;
-  try {
-    const isNew = !fs.existsSync(filePath);
-    if (!isNew && isRecorded(directory, loss)) return;
-    const fd = fs.openSync(filePath, "a+", 0o600);
-    try {
-      const line = `${JSON.stringify({ cause, reader, from, to, atMs })}\n`;
-      fs.writeSync(fd, endsInTheMiddle(fd) ? `\n${line}` : line);
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
-    if (isNew) syncDirectory(directory);
-  } catch (error) {
-    throw storageFailed(`recording a loss in ${filePath}`, error);
-  }
+  if (isRecorded(directory, loss)) return;
+  const text = JSON.stringify({ cause, reader, from, to, atMs });
+  appendDurableLine(path.join(directory, lossesFileName), text);
 }
 
 /**
@@ -76,16 +61,8 @@ export function recordLoss(directory: string, loss: QueueLoss): void {
  */
 export function readLosses(directory: string): LossLedger {
   const filePath = path.join(resolveDirectory(directory), lossesFileName);
-  let text: string;
-  try {
-    text = fs.readFileSync(filePath, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { losses: [], unreadable: 0 };
-    throw storageFailed(`reading ${filePath}`, error);
-  }
-  const lines = text.split("\n").filter((line) => line !== "");
-  const losses = lines.map(parseLoss).filter((loss) => loss !== undefined);
-  return { losses, unreadable: lines.length - losses.length };
+  const { entries, unreadable } = readDurableLines(filePath, lossOf);
+  return { losses: entries, unreadable };
 }
 
 /**
@@ -103,15 +80,6 @@ function isRecorded(directory: string, { cause, reader, from, to }: QueueLoss): 
   return next > to;
 }
 
-/** Whether a line was cut short before. */
-function endsInTheMiddle(fd: number): boolean {
-  const { size } = fs.fstatSync(fd);
-  if (size === 0) return false;
-  const last = Buffer.alloc(1);
-  fs.readSync(fd, last, 0, 1, size - 1);
-  return last[0] !== "\n".charCodeAt(0);
-}
-
 const causes: readonly unknown[] = [
   "deleted",
   "damaged",
@@ -119,18 +87,12 @@ const causes: readonly unknown[] = [
   "passed-over",
 ] satisfies LossCause[];
 
-function parseLoss(line: string): QueueLoss | undefined {
-  let found: Partial<QueueLoss> | null;
-  try {
-    found = JSON.parse(line) as Partial<QueueLoss> | null;
-  } catch {
-    return undefined;
-  }
-  const { cause, reader, from, to, atMs } = found ?? {};
+function lossOf(document: unknown): QueueLoss | undefined {
+  const { cause, reader, from, to, atMs } = (document ?? {}) as Partial<QueueLoss>;
   const isLoss =
     cause !== undefined &&
     causes.includes(cause) &&
     typeof reader === "string" &&
     [from, to, atMs].every((value) => Number.isSafeInteger(value));
-  return isLoss ? (found as QueueLoss) : undefined;
+  return isLoss ? (document as QueueLoss) : undefined;
 }

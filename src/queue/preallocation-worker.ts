@@ -6,7 +6,8 @@
  * a time between requests, so that no publisher waits for the pages of another.
  */
 import { isGaplessError } from "../errors.ts";
-import { syncDirectory, unmapMemory, type MappedMemory } from "../memory/mapping.ts";
+import { unmapMemory, type MappedMemory } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { prefault } from "../memory/wishes.ts";
 import { pageBytes } from "./layout.ts";
 import type { PreallocationReply, PreallocationRequest, SegmentWish } from "./preallocation.ts";

@@ -16,10 +16,10 @@ import {
   createMappedFile,
   mapFile,
   mapFileToRead,
-  syncDirectory,
   type MappedMemory,
   type Mapping,
 } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { identifySelf, isAlive } from "../memory/process-identity.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import { readerBytes, readerMagic, readerOffset, slotOffset } from "./layout.ts";

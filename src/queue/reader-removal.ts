@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { GaplessError, storageFailed } from "../errors.ts";
 import { acquireLock } from "../memory/lock-file.ts";
-import { syncDirectory } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { resolveDirectory } from "./directory.ts";
 import { checkReaderName, readerFileOf, readerLockOf } from "./reader-file.ts";
 

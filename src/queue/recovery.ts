@@ -14,7 +14,7 @@
  */
 import path from "node:path";
 import { GaplessError } from "../errors.ts";
-import { syncDirectory } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { isOfThisBoot, readPosition, type Control, type Position } from "./control.ts";
 import {
   controlOffset,

@@ -3,13 +3,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
 import { GaplessError, storageFailed } from "../errors.ts";
-import {
-  createMappedFile,
-  mapFile,
-  mapFileToRead,
-  syncDirectory,
-  type Mapping,
-} from "../memory/mapping.ts";
+import { createMappedFile, mapFile, mapFileToRead, type Mapping } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { reachedStep } from "../steps.ts";
 import { checkHeader, writeHeader } from "./control.ts";
 import {

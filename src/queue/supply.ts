@@ -6,7 +6,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { GaplessError, isGaplessError } from "../errors.ts";
-import { mapFileToRead, syncDirectory } from "../memory/mapping.ts";
+import { mapFileToRead } from "../memory/mapping.ts";
+import { syncDirectory } from "../memory/sync-files.ts";
 import { segmentFileName, segmentHeaderBytes, segmentOffset } from "./layout.ts";
 import {
   openSegment,

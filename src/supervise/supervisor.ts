@@ -113,8 +113,9 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
       service.begin();
       await until(() => service.state !== "starting");
     }
+    const victims = services.map(({ entry }) => entry);
     const kills =
-      run.chaos === undefined ? [] : planKills(run.chaos.kills, namesOf(services), run.chaos.seed);
+      run.chaos === undefined ? [] : planKills(run.chaos.kills, victims, run.chaos.seed);
     const chaos = inflict(kills, services, run, over.signal);
     await Promise.race([chaos, outcome.promise]);
     await until(() => services.every(({ state }) => state === "done"));
@@ -153,17 +154,18 @@ async function inflict(
     return !signal.aborted;
   };
   for (const [index, kill] of kills.entries()) {
-    const victim = services.find(({ entry }) => entry.name === kill.service);
-    if (victim === undefined) continue;
+    const victims = services.filter(({ entry }) => kill.services.includes(entry.name));
     if (!(await when(() => performance.now() - startMs >= kill.atMs))) return;
     // One that has only just come back is let to do something first.
-    const isAtWork = (): boolean =>
-      victim.state === "done" || (victim.state === "running" && victim.hasProgressed);
-    if (!(await when(isAtWork))) return;
-    victim.kill();
+    if (!(await when(() => victims.every(isAtWork)))) return;
+    for (const victim of victims) victim.kill();
     watch.killed(kill, index);
-    if (!(await when(() => victim.state === "restarting"))) return;
+    if (!(await when(() => !victims.some(isAtWork)))) return;
   }
+}
+
+function isAtWork({ state, hasProgressed }: SupervisedService): boolean {
+  return state === "done" || (state === "running" && hasProgressed);
 }
 
 async function runAudit(
@@ -186,8 +188,4 @@ async function runAudit(
     progress,
     options,
   });
-}
-
-function namesOf(services: readonly SupervisedService[]): string[] {
-  return services.map(({ entry }) => entry.name);
 }

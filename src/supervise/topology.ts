@@ -12,6 +12,8 @@ export interface ServiceEntry {
   readonly name: string;
   /** Absolute path of the module whose default export is the service. */
   readonly module: string;
+  /** Services of one side fail together at times, as if on one machine; undefined: on none. */
+  readonly side: string | undefined;
   readonly restart: "always" | "on-failure" | "never";
   readonly restartDelayMs: number;
   /** Unplanned ends within `restartWindowMs` after which the run is given up. */
@@ -75,6 +77,7 @@ const topologySchema = z.strictObject({
     nameSchema,
     z.strictObject({
       module: moduleSchema,
+      side: nameSchema.optional(),
       restart: z
         .enum(["always", "on-failure", "never"], {
           error: 'expected "always", "on-failure" or "never"',
@@ -124,6 +127,7 @@ export function parseTopology(text: string, file: string): Topology {
   const services = Object.entries(table.services).map(([name, entry]) => ({
     name,
     module: resolveModule(`services.${name}.module`, entry.module),
+    side: entry.side,
     restart: entry.restart ?? defaultRestart,
     restartDelayMs: entry.restart_delay_ms ?? findRestartDelayMs(name, channels),
     restartsMax: entry.restarts_max,

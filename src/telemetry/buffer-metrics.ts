@@ -36,15 +36,6 @@ export interface InstrumentBufferOptions {
   readonly peers?: readonly Pick<BufferArchive, "status">[];
 }
 
-/** What reports a buffer. */
-export interface BufferMetrics extends Disposable {
-  /**
-   * Counts a loss that does not show in the buffer itself: `onLoss` of `fillGap` and
-   * `recoverLeader`, which are told of what nobody has any more.
-   */
-  readonly countLoss: () => void;
-}
-
 type Instruments = ReturnType<typeof makeBufferInstruments>;
 
 const msPerSecond = 1000;
@@ -57,7 +48,7 @@ export function instrumentBuffer(
   buffer: InstrumentedBuffer,
   meter: Meter,
   options: InstrumentBufferOptions = {},
-): BufferMetrics {
+): Disposable {
   const instruments = makeBufferInstruments(meter);
   const attributes = { component: buffer.component };
   announce(instruments, attributes);
@@ -75,7 +66,6 @@ export function instrumentBuffer(
   meter.addBatchObservableCallback(observeSizes, sizes);
   meter.addBatchObservableCallback(observeLag, [lag]);
   return {
-    countLoss: () => instruments.dataLoss.add(1, attributes),
     [Symbol.dispose]() {
       observed[Symbol.dispose]();
       meter.removeBatchObservableCallback(observeSizes, sizes);
@@ -124,6 +114,7 @@ function recorderOf(instruments: Instruments, attributes: Attributes): BufferObs
       trimDuration.record(durationMs / msPerSecond, attributes);
       trimmed.add(deleted, attributes);
     },
+    lost: () => instruments.dataLoss.add(1, attributes),
   };
 }
 

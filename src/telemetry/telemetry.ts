@@ -20,7 +20,6 @@ import type { Latency } from "../bus/bus.ts";
 
 export {
   instrumentBuffer,
-  type BufferMetrics,
   type InstrumentBufferOptions,
   type InstrumentedBuffer,
 } from "./buffer-metrics.ts";

@@ -27,6 +27,23 @@ test("G5: with services killed at random, the digests are those of a calm run", 
   ]);
   assert.equal(chaos.code, 0, chaos.output);
   assert.equal([...chaos.output.matchAll(/chaos: kill \d/g)].length, 8, chaos.output);
+  assert.equal([...chaos.output.matchAll(/: side (venue|clearing) \(/g)].length, 2, chaos.output);
+  assert.equal(digestsOf(chaos), digestsOf(calm), chaos.output);
+});
+
+test("a whole side that is killed fills its gaps from the other one, over gRPC", async (t) => {
+  const data = makeDataDirectory(t);
+  const orders = ["--count", 100_000, "--seed", 4];
+  const calm = await runExchange(path.join(data, "calm"), orders);
+  const chaos = await runExchange(path.join(data, "chaos"), [
+    ...orders,
+    // Who is killed: the feed, analytics twice, and then all that follow the trades.
+    ...["--duration", 3, "--chaos", 4, "--chaos-seed", 4],
+  ]);
+  assert.equal(chaos.code, 0, chaos.output);
+  assert.match(chaos.output, /chaos: kill 4: side clearing \(settlement, analytics\)/);
+  // Settlement was killed by that alone.
+  assert.match(chaos.audit.get("gaps filled") ?? "", /: settlement [1-9]\d* \(.*analytics [1-9]/);
   assert.equal(digestsOf(chaos), digestsOf(calm), chaos.output);
 });
 

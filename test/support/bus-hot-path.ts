@@ -1,17 +1,7 @@
-/**
- * Measures what a million messages allocate. Prints a line of JSON a pass: bytes that the heap has
- * grown by, and collections of garbage.
- */
-import { PerformanceObserver } from "node:perf_hooks";
-import { setTimeout as pause } from "node:timers/promises";
-import v8 from "node:v8";
+/** Publishes a million messages and reads them, again and again: see hot-path.ts. */
 import type { MessageHandler } from "gapless/bus";
 import { ageChannel, channelName, openAs, openFile } from "./bus-channel.ts";
-
-export interface Pass {
-  readonly grownBytes: number;
-  readonly collections: number;
-}
+import { printPasses } from "./hot-path.ts";
 
 const [, , directory = "", position = "0", sequence = "0"] = process.argv;
 const rounds = 1_000_000;
@@ -40,20 +30,6 @@ function run(): void {
   }
 }
 
-let collections = 0;
-new PerformanceObserver((list) => {
-  collections += list.getEntries().length;
-}).observe({ entryTypes: ["gc"] });
-
 run();
-for (let pass = 0; pass < 5; pass++) {
-  // Compilers and the observer finish first.
-  await pause(50);
-  collections = 0;
-  const before = v8.getHeapStatistics().used_heap_size;
-  run();
-  const grownBytes = v8.getHeapStatistics().used_heap_size - before;
-  await pause(10);
-  console.log(JSON.stringify({ grownBytes, collections } satisfies Pass));
-}
+await printPasses(5, rounds, run);
 if (!(Number(sum[0]) > 0)) throw new Error("nothing was read");

@@ -12,7 +12,14 @@ import { DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
 import { isBatch, lastIdOf, type Message } from "../../../src/message.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
-import { hasCode, makeMessages, nextLine, runProgram, temporaryDirectory } from "./fixture.ts";
+import {
+  hasCode,
+  makeMessages,
+  nextLine,
+  openIn,
+  runProgram,
+  temporaryDirectory,
+} from "./fixture.ts";
 import { archiveThat, connect, ListArchive, serve } from "./peer-fixture.ts";
 
 /** Collects what is applied, and says how to fill it. */
@@ -178,7 +185,7 @@ test("a peer that answers too slowly is passed over, and named where nobody else
   assert.deepEqual(alone.lost, []);
 });
 
-test("what all have trimmed is lost: told once, and then the error", async (context) => {
+test("what all have trimmed is lost: recorded, told, and then the error", async (context) => {
   const lists = [2000n, 1000n].map((trimmedThrough, index) => {
     const list = new ListArchive(makeMessages(0n, 5000), `peer-${index + 1}`);
     list.trimmedThrough = trimmedThrough;
@@ -189,7 +196,8 @@ test("what all have trimmed is lost: told once, and then the error", async (cont
     lists.map(({ archive }) => archive),
   );
   const peers = lists.map(({ component }) => connect(context, server.address, { flow: component }));
-  const { applied, lost, fill } = filling(peers, { afterId: 500n });
+  await using ledger = await openIn(temporaryDirectory(context));
+  const { applied, lost, fill } = filling(peers, { afterId: 500n, ledger });
   await assert.rejects(fillGap(fill), (error) => {
     assert.ok(error instanceof DataTrimmed);
     assert.equal(error.requestedId, 501n);
@@ -200,6 +208,12 @@ test("what all have trimmed is lost: told once, and then the error", async (cont
   assert.equal(lost.length, 1);
   assert.deepEqual([lost[0]?.afterId, lost[0]?.throughId], [500n, 1000n]);
   assert.equal(lost[0]?.answers.length, 2);
+  const loss = { cause: "missing", consumer: "trades", fromId: 501n, throughId: 1000n };
+  assert.partialDeepStrictEqual(ledger.losses(), { losses: [loss], unreadable: 0 });
+  // Found out again, it is told again, and the ledger has it.
+  await assert.rejects(fillGap(fill), hasCode("DATA_TRIMMED"));
+  assert.equal(lost.length, 2);
+  assert.equal(ledger.losses().losses.length, 1);
 
   // From where one of them has it, it goes on.
   const rest = filling(peers, { afterId: 1000n });

@@ -102,3 +102,13 @@ export function connect(
   context.after(() => peer[Symbol.asyncDispose]());
   return peer;
 }
+
+/** Each call there is, of a peer that is to refuse them all. */
+export function callsOf(peer: Peer): (() => Promise<unknown>)[] {
+  return [
+    () => peer.read(1n, 1),
+    () => peer.status(),
+    () => peer.digest(1n, 2n),
+    () => peer.follow(1n).next(),
+  ];
+}

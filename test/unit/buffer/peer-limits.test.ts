@@ -6,7 +6,15 @@ import { InvalidOperation } from "../../../src/buffer/buffer-errors.ts";
 import { GaplessError } from "../../../src/errors.ts";
 import type { Batch, Message } from "../../../src/message.ts";
 import { hasCode, makeMessages, nextLine, runProgram } from "./fixture.ts";
-import { archiveThat, connect, flow, ListArchive, serve, socketIn } from "./peer-fixture.ts";
+import {
+  archiveThat,
+  callsOf,
+  connect,
+  flow,
+  ListArchive,
+  serve,
+  socketIn,
+} from "./peer-fixture.ts";
 import { callSync, connectRaw } from "./raw-call.ts";
 
 /** Everything is allowed to a call of Sync, so that it does not end by itself. */
@@ -159,13 +167,7 @@ test("a flow that is not served is an error that names those that are", async (c
   const flows = ["trades", "orders"].map((name) => new ListArchive([], name).archive);
   const server = await serve(context, flows);
   const peer = connect(context, server.address, { flow: "quotes" });
-  const calls = [
-    () => peer.read(1n, 1),
-    () => peer.status(),
-    () => peer.digest(1n, 2n),
-    () => peer.follow(1n).next(),
-  ];
-  for (const call of calls) {
+  for (const call of callsOf(peer)) {
     await assert.rejects(call(), (error) => {
       assert.match(String(error), /flow=quotes is not served here. Served are: trades, orders\./);
       return hasCode("CONFIG_INVALID")(error);

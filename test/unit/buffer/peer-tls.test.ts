@@ -11,7 +11,7 @@ import {
   type ServeOptions,
 } from "../../../src/buffer/buffer.ts";
 import { hasCode, makeMessages, temporaryDirectory } from "./fixture.ts";
-import { connect, ListArchive, serve, socketIn } from "./peer-fixture.ts";
+import { callsOf, connect, ListArchive, serve, socketIn } from "./peer-fixture.ts";
 
 const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
 const skip = hasOpenssl ? false : "needs openssl";
@@ -120,13 +120,7 @@ test("a server with a token answers who brings it, and tells the others why not"
   const wrong = [{}, { bearerToken: "s3cret" }, { bearerToken: `${bearerToken}=` }];
   for (const options of wrong) {
     const peer = connect(context, server.address, options);
-    const calls = [
-      () => peer.read(1n, 1),
-      () => peer.status(),
-      () => peer.digest(1n, 2n),
-      () => peer.follow(1n).next(),
-    ];
-    for (const call of calls) {
+    for (const call of callsOf(peer)) {
       await assert.rejects(call(), (error) => {
         assert.match(String(error), /token is missing, or not this server's/);
         return hasCode("CONFIG_INVALID")(error);

@@ -150,6 +150,8 @@ test("what no peer has any more is told, and no message behind it is taken", asy
     lost.map(({ afterId, throughId }) => [afterId, throughId]),
     [[500n, 600n]],
   );
+  const { losses } = buffer.losses();
+  assert.partialDeepStrictEqual(losses, [{ cause: "missing", fromId: 501n, throughId: 600n }]);
   assert.equal(buffer.lastId, 500n);
   assert.deepEqual(live.acknowledged, []);
 });

@@ -199,3 +199,23 @@ test("where there is no buffer none is made, and it is said what is there", asyn
   assert.deepEqual(fs.readdirSync(empty), []);
   assert.deepEqual(fs.readdirSync(dbPath), ["messages"]);
 });
+
+test("stat names what somebody is not going to get", async (context) => {
+  const { dbPath } = await write(context, { cfName: "trades" });
+  const buffer = await openMsgBuffer({
+    component: "trades",
+    storage: { dbPath, cfName: "trades" },
+  });
+  for (let id = 1n; id <= 4n; id++) {
+    const loss = { cause: "passed-over", consumer: `c-${id}`, atMs: Date.now() } as const;
+    buffer.recordLoss({ ...loss, fromId: id, throughId: 10n * id });
+  }
+  await buffer.close();
+  const { stdout } = gapless("buffer", "stat", dbPath, "--family", "trades");
+  assert.match(stdout, /^ {2}losses {3}4, the newest:$/m);
+  assert.doesNotMatch(stdout, /c-1/);
+  assert.match(stdout, /^ {2}loss {5}passed-over, c-4, id 4 to 40, \d+ m?s ago$/m);
+  const { losses, unreadable } = documentOf("stat", dbPath, "--family", "trades");
+  assert.equal(unreadable, 0);
+  assert.partialDeepStrictEqual(losses, [{ consumer: "c-1", fromId: "1", throughId: "10" }]);
+});

@@ -12,8 +12,8 @@ import {
   mapFile,
   mapFileToRead,
   reserve,
-  syncDirectory,
 } from "../../../src/memory/mapping.ts";
+import { syncDirectory } from "../../../src/memory/sync-files.ts";
 import { rounds, tornWord, winsWord } from "./racing-words.ts";
 import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
 

@@ -1,20 +1,8 @@
-/**
- * Child of fan-in-hot-path.test.ts: measures what a million messages of many sources allocate.
- * Prints a line of JSON a pass: bytes that the heap has grown by, collections of garbage, and how
- * long a message took.
- */
-import { PerformanceObserver } from "node:perf_hooks";
-import { setTimeout as pause } from "node:timers/promises";
-import v8 from "node:v8";
+/** Reads a million messages of many sources, again and again: see hot-path.ts. */
 import type { FanInHandler } from "../../../src/queue/confluence.ts";
 import type { FanInEnvelope, FanInSource } from "../../../src/queue/fan-in-source.ts";
 import { openFanIn } from "../../../src/queue/fan-in.ts";
-
-export interface Pass {
-  readonly grownBytes: number;
-  readonly collections: number;
-  readonly nsPerMessage: number;
-}
+import { printPasses } from "../../support/hot-path.ts";
 
 const [, , sourcesText = "", burstText = ""] = process.argv;
 const sourceCount = Number(sourcesText);
@@ -104,22 +92,6 @@ function run(): void {
   }
 }
 
-let collections = 0;
-new PerformanceObserver((list) => {
-  collections += list.getEntries().length;
-}).observe({ entryTypes: ["gc"] });
-
 run();
-for (let pass = 0; pass < 5; pass++) {
-  // Compilers and the observer finish first.
-  await pause(50);
-  collections = 0;
-  const before = v8.getHeapStatistics().used_heap_size;
-  const startMs = performance.now();
-  run();
-  const nsPerMessage = ((performance.now() - startMs) / rounds) * 1e6;
-  const grownBytes = v8.getHeapStatistics().used_heap_size - before;
-  await pause(10);
-  console.log(JSON.stringify({ grownBytes, collections, nsPerMessage } satisfies Pass));
-}
+await printPasses(5, rounds, run);
 if (!(Number(sum[0]) > 0)) throw new Error("nothing was read");

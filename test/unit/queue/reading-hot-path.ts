@@ -1,19 +1,6 @@
-/**
- * Child of reading-hot-path.test.ts: reads a queue again and again by the call in argv[3], and
- * prints a line of JSON a pass: bytes that the heap has grown by, collections of garbage, and how
- * long a message took.
- */
-import { PerformanceObserver } from "node:perf_hooks";
-import { setTimeout as pause } from "node:timers/promises";
-import v8 from "node:v8";
+/** Reads a queue by the call in argv[3], again and again: see hot-path.ts. */
 import { openSubscriber, type MessageHandler } from "../../../src/queue/queue.ts";
-
-/** What one pass over the queue took. */
-export interface Pass {
-  readonly grownBytes: number;
-  readonly collections: number;
-  readonly nsPerMessage: number;
-}
+import { printPasses } from "../../support/hot-path.ts";
 
 const [, , directory = "", call = "", verify = ""] = process.argv;
 const subscriber = openSubscriber(directory, "reader", { verify: verify === "verify" });
@@ -40,23 +27,10 @@ function pass(): void {
   for (let look = 0; look < 10_000; look++) subscriber.poll(add, 500);
 }
 
-let collections = 0;
-new PerformanceObserver((list) => {
-  collections += list.getEntries().length;
-}).observe({ entryTypes: ["gc"] });
-
-for (let round = 0; round < 8; round++) {
+function rewind(): void {
   subscriber.seekSequence(1);
   subscriber.poll(add, 0);
-  // Compilers and the observer finish first.
-  await pause(30);
-  collections = 0;
-  const before = v8.getHeapStatistics().used_heap_size;
-  const startMs = performance.now();
-  pass();
-  const nsPerMessage = ((performance.now() - startMs) / count) * 1e6;
-  const grownBytes = v8.getHeapStatistics().used_heap_size - before;
-  await pause(10);
-  console.log(JSON.stringify({ grownBytes, collections, nsPerMessage } satisfies Pass));
 }
+
+await printPasses(8, count, pass, rewind);
 await subscriber.close();

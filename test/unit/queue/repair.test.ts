@@ -29,6 +29,7 @@ import {
 import { repairNames } from "../../../src/queue/repair.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { writeSmallQueue } from "../../support/queue-damage.ts";
+import { change, startAgain } from "../../support/queue-files.ts";
 import { makeFastDirectory, payloadOf, walkQueue } from "../../support/queue-records.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
@@ -45,18 +46,6 @@ async function writeQueue(context: TestContext): Promise<string> {
     publisher.append(1, payloadOf(sequence, sizeOf(sequence)), BigInt(sequence));
   }
   return directory;
-}
-
-function change(filePath: string, how: (content: Buffer) => void): void {
-  const content = fs.readFileSync(filePath);
-  how(content);
-  fs.writeFileSync(filePath, content);
-}
-
-function startAgain(directory: string): void {
-  change(path.join(directory, controlFileName), (content) =>
-    content.fill(0xb0, controlOffset.boot, controlOffset.boot + 16),
-  );
 }
 
 function fileOf(directory: string, number: number): string {

@@ -29,6 +29,7 @@ import { seededRandom } from "../../../src/random.ts";
 import { startChild } from "../../support/queue-children.ts";
 import { writeSmallQueue } from "../../support/queue-damage.ts";
 import { startAppender } from "../../support/queue-processes.ts";
+import { change, startAgain } from "../../support/queue-files.ts";
 import { makeFastDirectory, payloadOf } from "../../support/queue-records.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
@@ -39,19 +40,6 @@ function gist(findings: readonly QueueFinding[]): string[] {
     const range = lost === undefined ? "" : ` ${lost.from}-${lost.to}`;
     return `${severity} ${file.replace(/^0*(\d+)\.segment$/, "$1")}${range} ${repair}`;
   });
-}
-
-function change(filePath: string, how: (content: Buffer) => void): void {
-  const content = fs.readFileSync(filePath);
-  how(content);
-  fs.writeFileSync(filePath, content);
-}
-
-/** As if the machine had started again since. */
-function startAgain(directory: string): void {
-  change(path.join(directory, controlFileName), (content) =>
-    content.fill(0xb0, controlOffset.boot, controlOffset.boot + 16),
-  );
 }
 
 /** Takes over as soon as the writer has been silent for long enough. */

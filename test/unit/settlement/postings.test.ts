@@ -9,21 +9,7 @@ import {
   type Posting,
 } from "../../../src/settlement/settlement.ts";
 import { market, withCode } from "../connect/fixture.ts";
-import type { Trade } from "../../../src/trade.ts";
-
-const u64 = fc.bigInt(0n, 2n ** 64n - 1n);
-const amount = fc.bigInt(1n, 2n ** 63n - 1n);
-const trades: fc.Arbitrary<Trade> = fc.record({
-  id: u64,
-  timestampNs: u64,
-  price: amount,
-  quantity: amount,
-  makerOrderId: u64,
-  takerOrderId: u64,
-  buyer: u64,
-  seller: u64,
-  takerSide: fc.constantFrom("buy", "sell"),
-});
+import { anyTrade, u64 } from "../../support/trades.ts";
 
 function sums(
   postings: readonly Posting[],
@@ -38,7 +24,7 @@ function sums(
 
 test("the legs of any trade add up to zero in each asset, however large", () => {
   fc.assert(
-    fc.property(trades, (trade) => {
+    fc.property(anyTrade, (trade) => {
       const totals = sums(postingsFor(trade, market), ({ asset }) => asset);
       assert.deepEqual(
         [...totals],
@@ -53,7 +39,7 @@ test("the legs of any trade add up to zero in each asset, however large", () => 
 
 test("the buyer has the base and the seller exactly price × quantity of the quote", () => {
   fc.assert(
-    fc.property(trades, (trade) => {
+    fc.property(anyTrade, (trade) => {
       fc.pre(trade.buyer !== trade.seller);
       const { buyer, seller, price, quantity } = trade;
       assert.deepEqual(postingsFor(trade, market), [
@@ -68,7 +54,7 @@ test("the buyer has the base and the seller exactly price × quantity of the quo
 
 test("who trades with himself has afterwards what he had before", () => {
   fc.assert(
-    fc.property(trades, u64, (trade, account) => {
+    fc.property(anyTrade, u64, (trade, account) => {
       const postings = postingsFor({ ...trade, buyer: account, seller: account }, market);
       const totals = sums(postings, (posting) => `${posting.account.toString()} ${posting.asset}`);
       assert.deepEqual([...totals.values()], [0n, 0n]);

@@ -100,7 +100,7 @@ test("a range that no peer has any more is counted as lost by who could not fill
   await using peer = await open(context, "peer");
   await peer.append(makeMessages(0n, 20));
   await peer.trim(11n);
-  using metrics = instrumentBuffer(buffer, meter);
+  using _metrics = instrumentBuffer(buffer, meter);
   const filling = fillGap({
     peers: [peer.archive],
     afterId: 0n,
@@ -108,7 +108,7 @@ test("a range that no peer has any more is counted as lost by who could not fill
     apply: async (batch) => {
       await buffer.append(batch);
     },
-    onLoss: metrics.countLoss,
+    ledger: buffer,
   });
   await assert.rejects(filling, hasCode("DATA_TRIMMED"));
   assert.deepEqual(valuesOf(await collector.points(), "data_loss.detected"), [1]);
