@@ -17,7 +17,7 @@ const sorted = (messages: readonly Message[]): unknown[] =>
   messages.map(({ id, prevId, bytes }) => [id, prevId, Buffer.from(bytes).toString()]);
 
 test(
-  "a leader fills what Kafka has given up from a peer, goes on live, and behind it when started again",
+  "a leader fills what Kafka has given up from a peer, goes on live, and there when started again",
   { skip },
   async (t) => {
     assert.ok(typeof broker !== "string");
