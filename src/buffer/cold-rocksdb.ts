@@ -37,7 +37,7 @@ import {
 import { corrupt, storageError } from "./cold-errors.ts";
 import type { ColdOpened, ColdOptions, Excess, Trimmed } from "./cold-protocol.ts";
 import { Milestones } from "./milestones.ts";
-import { readBytesMax } from "./range.ts";
+import { rangeFault, readBytesMax } from "./range.ts";
 
 const rowOptions = { keyEncoding: "buffer", valueEncoding: "buffer" } as const;
 
@@ -208,18 +208,23 @@ export class ColdRows {
     }
   }
 
-  /** Goes on with the digest of a range at `fromId`. */
+  /** Goes on with the digest of a range at `fromId`. What holds a hole has none. */
   digest(digest: number, fromId: bigint, throughId: bigint): DigestStep {
     const hash = this.hashes.get(digest) ?? createHash("sha256");
-    this.hashes.set(digest, hash);
+    this.hashes.delete(digest);
     const rows = this.read(fromId, rowsMax);
-    const wanted = rows.flatMap(unpackChunk).filter(({ id }) => id >= fromId && id <= throughId);
+    const found = rows.flatMap(unpackChunk).filter(({ id }) => id >= fromId);
+    const wanted = found.filter(({ id }) => id <= throughId);
+    // The one behind the range shows whether its end is missing.
+    const shown = found.slice(0, wanted.length + 1);
+    const fault = fromId > throughId ? undefined : rangeFault(shown, fromId, shown.length);
+    if (fault !== undefined) throw corrupt(this.directory, fault);
     hash.update(packMessages(wanted));
     const lastId = wanted.at(-1)?.id ?? throughId;
-    if (rows.length > 0 && lastId < throughId && lastId < this.lastId) {
+    if (lastId < throughId && lastId < this.lastId) {
+      this.hashes.set(digest, hash);
       return { count: wanted.length, nextId: lastId + 1n, sha256: undefined };
     }
-    this.hashes.delete(digest);
     return { count: wanted.length, nextId: undefined, sha256: hash.digest() };
   }
 

@@ -233,15 +233,25 @@ export class MessageStore implements BufferArchive, CommitTarget {
   }
 
   async digest(fromId: bigint, throughId: bigint): Promise<RangeDigest> {
-    this.checkOpen();
-    checkId("fromId", fromId);
-    checkId("throughId", throughId);
-    await this.checkRange(fromId);
-    if (throughId > this.newestId) throw new DataNotYetAvailable(throughId, this.newestId);
-    const digest = await this.cold.digest(fromId, throughId);
-    // A trim may have come in between.
-    await this.checkRange(fromId);
-    return digest;
+    return this.observers.watch(
+      async () => {
+        this.checkOpen();
+        checkId("fromId", fromId);
+        checkId("throughId", throughId);
+        await this.checkRange(fromId);
+        if (throughId > this.newestId) throw new DataNotYetAvailable(throughId, this.newestId);
+        try {
+          return await this.cold.digest(fromId, throughId);
+        } finally {
+          // A trim may have come in between, and deleted what was asked for.
+          await this.checkRange(fromId);
+        }
+      },
+      (observer, ms, _result, error) => {
+        // Nobody is brought a message: only that it failed is of interest.
+        if (error !== undefined) observer.queried?.(ms, undefined, error);
+      },
+    );
   }
 
   /** As `MsgBuffer.trim`. */

@@ -3,6 +3,7 @@ import { GaplessError } from "../errors.ts";
 import type { BufferArchive } from "./archive.ts";
 import { messageBytesMax } from "./chunk.ts";
 import { checkPlace, parseAddress, type Place } from "./peer-address.ts";
+import { checkCertificate, checkIdentity } from "./peer-tls.ts";
 
 /** PEM, as in files that `openssl` writes. */
 export type Pem = string | Buffer;
@@ -65,9 +66,11 @@ const wireMax = 0xffff_ffff;
 
 /** @throws GaplessError CONFIG_INVALID */
 export function resolveServe(options: ServeOptions): ResolvedServe {
-  const { flows, listen, bearerToken, limits = {} } = options;
+  const { flows, listen, tls, bearerToken, limits = {} } = options;
   checkPlace(listen);
   checkToken(bearerToken);
+  if (tls !== undefined) checkIdentity(tls);
+  if (tls?.clientCa !== undefined) checkCertificate("clientCa", tls.clientCa);
   const names = flows.map(({ component }) => component);
   const twice = names.find((name, index) => name === "" || names.indexOf(name) !== index);
   if (names.length === 0 || twice !== undefined) {
@@ -86,9 +89,11 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
 
 /** @throws GaplessError CONFIG_INVALID */
 export function resolvePeer(options: PeerOptions): ResolvedPeer {
-  const { address, flow, bearerToken, timeoutMs = timeoutMsDefault } = options;
+  const { address, flow, tls, bearerToken, timeoutMs = timeoutMsDefault } = options;
   const place = parseAddress(address);
   checkToken(bearerToken);
+  if (tls !== undefined) checkIdentity(tls);
+  if (tls?.ca !== undefined) checkCertificate("ca", tls.ca);
   if (flow === "") throw new GaplessError("CONFIG_INVALID", `flow of ${address} is empty.`);
   checkWhole("timeoutMs", timeoutMs, timeoutMsMax);
   return Object.freeze({ ...options, place, timeoutMs });

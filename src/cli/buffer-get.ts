@@ -12,7 +12,7 @@ import {
   wrong,
   type PlaceFlags,
 } from "./buffer-place.ts";
-import { untilInterrupted } from "./interrupt.ts";
+import { exitInterrupted, untilInterrupted } from "./interrupt.ts";
 import { formatJson } from "./json-text.ts";
 import { decodeMessage, decodeText, formatDecoded, type DecodedMessage } from "./message-text.ts";
 import { formatTime } from "./queue-table.ts";
@@ -54,7 +54,10 @@ async function get(
   using interrupt = untilInterrupted();
   let printed = 0;
   for await (const message of readFrom(place.archive, fromId, flags.count)) {
-    if (interrupt.signal.aborted) return;
+    if (interrupt.signal.aborted) {
+      process.exitCode = exitInterrupted;
+      return;
+    }
     if (printed++ === 0 && message.id !== fromId) {
       process.stderr.write(`There is no id=${fromId}: the next one is id=${message.id}.\n`);
     }

@@ -3,10 +3,11 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { Command, Option } from "commander";
-import type { MsgBuffer, Peer, ServeOptions } from "../buffer/buffer.ts";
+import type { MsgBuffer, ServeOptions } from "../buffer/buffer.ts";
 import { parseAddress } from "../buffer/peer-address.ts";
 import { describeError, GaplessError } from "../errors.ts";
-import { connectTo, readFile, readToken, type PeerFlags } from "./buffer-peer.ts";
+import { measureBuffers, type FollowedPeers } from "./buffer-measure.ts";
+import { readFile, readToken } from "./buffer-peer.ts";
 import { familiesIn, openFamily, wrong } from "./buffer-place.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { formatJson } from "./json-text.ts";
@@ -24,6 +25,8 @@ interface ServeFlags {
   readonly otlp?: string;
   readonly otlpInterval: number;
   readonly peer?: readonly string[];
+  readonly peerTlsCa?: string;
+  readonly peerTokenFile?: string;
   readonly tlsKey?: string;
   readonly tlsCert?: string;
   readonly tlsClientCa?: string;
@@ -60,6 +63,11 @@ export function bufferServe(): Command {
         .argParser(parseInterval),
     )
     .option("--peer <address...>", "report how far the flows are behind this one's, as sync.lag")
+    .option(
+      "--peer-tls-ca <file>",
+      "speak TLS to those, and believe whom this authority has signed; they are shown --tls-cert",
+    )
+    .option("--peer-token-file <file>", "file of the bearer token that those ask for")
     .option("--tls-key <file>", "speak TLS: the key of --tls-cert")
     .option("--tls-cert <file>", "the certificate of that")
     .option("--tls-client-ca <file>", "let only clients in that this authority has signed")
@@ -73,7 +81,8 @@ async function serve(paths: readonly string[], flags: ServeFlags): Promise<void>
   const options = serveOptionsOf(flags);
   const { prometheus, otlp } = flags;
   const isMeasured = prometheus !== undefined || otlp !== undefined;
-  if (flags.peer !== undefined && !isMeasured) {
+  const peers = peersOf(flags);
+  if (peers.addresses.length > 0 && !isMeasured) {
     throw wrong("--peer", "is for the metrics: expected --prometheus or --otlp with it");
   }
   const otlpTarget = otlp === undefined ? undefined : targetOf(otlp, flags.otlpInterval);
@@ -84,7 +93,7 @@ async function serve(paths: readonly string[], flags: ServeFlags): Promise<void>
     buffers.push(opened.use(await openFamily(dbPath, family, name)));
   }
   const prometheusUrl = isMeasured
-    ? await measure(buffers, flags, { prometheus, otlp: otlpTarget }, opened)
+    ? await measureBuffers(buffers, peers, { prometheus, otlp: otlpTarget }, opened)
     : undefined;
   const { serveBuffers } = await import("../buffer/buffer.ts");
   const archives = buffers.map(({ archive }) => archive);
@@ -93,7 +102,12 @@ async function serve(paths: readonly string[], flags: ServeFlags): Promise<void>
     flow: name,
     directory: path.resolve(dbPath, family),
   }));
-  const document = { address: server.address, flows: places, prometheus: prometheusUrl, otlp };
+  const document = {
+    address: server.address,
+    flows: places,
+    prometheus: prometheusUrl,
+    otlp: otlpTarget?.url,
+  };
   const lines = [
     ...places.map(({ flow, directory }) => `serving  ${flow}  ${directory}`),
     `peers    ${server.address}`,
@@ -102,29 +116,6 @@ async function serve(paths: readonly string[], flags: ServeFlags): Promise<void>
   ];
   process.stdout.write(`${flags.json === true ? formatJson(document) : lines.join("\n")}\n`);
   if (!interrupt.signal.aborted) await once(interrupt.signal, "abort");
-}
-
-/** Of whom only the status is asked. */
-const peerFlags: PeerFlags = { timeout: 1 };
-
-/** Exports what the buffers do, until `opened` is disposed; resolves to where Prometheus asks. */
-async function measure(
-  buffers: readonly MsgBuffer[],
-  { peer: addresses = [] }: ServeFlags,
-  options: ExportOptions,
-  opened: AsyncDisposableStack,
-): Promise<string | undefined> {
-  const { exportMetrics } = await import("./metrics-export.ts");
-  const { instrumentBuffer } = await import("../telemetry/telemetry.ts");
-  const { meter, prometheusUrl } = opened.use(await exportMetrics(options));
-  for (const buffer of buffers) {
-    const peers: Peer[] = [];
-    for (const address of addresses) {
-      peers.push(opened.use(await connectTo(address, buffer.component, peerFlags)));
-    }
-    opened.use(instrumentBuffer(buffer, meter, { peers }));
-  }
-  return prometheusUrl;
 }
 
 /** @throws GaplessError CONFIG_INVALID; DATA_NOT_YET_AVAILABLE where there is no buffer */
@@ -166,6 +157,25 @@ function serveOptionsOf(flags: ServeFlags): Omit<ServeOptions, "flows"> {
         },
       }),
     ...(bearerToken !== undefined && { bearerToken }),
+  };
+}
+
+/** Those that the flows follow are shown who this is by what clients are shown. */
+function peersOf(flags: ServeFlags): FollowedPeers {
+  const { peer: addresses = [], peerTlsCa: tlsCa, peerTokenFile: tokenFile } = flags;
+  const { tlsKey, tlsCert } = flags;
+  if (addresses.length === 0 && tlsCa !== undefined) {
+    throw wrong("--peer-tls-ca", "expected --peer with it");
+  }
+  if (addresses.length === 0 && tokenFile !== undefined) {
+    throw wrong("--peer-token-file", "expected --peer with it");
+  }
+  return {
+    addresses,
+    ...(tlsCa !== undefined && { tlsCa }),
+    ...(tlsCa !== undefined && tlsKey !== undefined && { tlsKey }),
+    ...(tlsCa !== undefined && tlsCert !== undefined && { tlsCert }),
+    ...(tokenFile !== undefined && { tokenFile }),
   };
 }
 

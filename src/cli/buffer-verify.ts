@@ -5,7 +5,7 @@ import { GaplessError } from "../errors.ts";
 import { checkArchive, type ArchiveDamage, type ArchiveReport } from "./archive-check.ts";
 import { withPeerOptions } from "./buffer-peer.ts";
 import { openPlace, withFamily, withPeer, type Place, type PlaceFlags } from "./buffer-place.ts";
-import { untilInterrupted } from "./interrupt.ts";
+import { exitInterrupted, untilInterrupted } from "./interrupt.ts";
 import { formatJson } from "./json-text.ts";
 import { formatBytes, formatCount, wrap } from "./table.ts";
 
@@ -31,6 +31,7 @@ async function verify(
   const text = flags.json === true ? formatJson(report, 2) : formatReport(report).join("\n");
   process.stdout.write(`${text}\n`);
   if (report.damage !== undefined) process.exitCode = exitDamaged;
+  else if (report.isComplete !== true) process.exitCode = exitInterrupted;
 }
 
 type Verified = Partial<ArchiveReport> & { readonly damage: ArchiveDamage | undefined };

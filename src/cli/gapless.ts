@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command. One file a subcommand; this one only knows their names. */
 import { Command, CommanderError } from "commander";
-import { describeError, GaplessError } from "../errors.ts";
+import { describeError, GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { buffer } from "./buffer.ts";
 import { bus } from "./bus.ts";
 import { clean } from "./clean.ts";
@@ -24,19 +24,21 @@ program
 
 // Whoever reads the output has seen enough of it, as `head` does.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  if (error.code !== "EPIPE") tell(storageFailed("the output cannot be written", error));
   process.exit();
 });
+// What nobody reads ends nothing.
+process.stderr.on("error", () => undefined);
 
 try {
   await program.parseAsync();
 } catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? 0 : exitUsage;
-  } else {
-    const known = error instanceof GaplessError ? `${error.code}: ` : "";
-    process.stderr.write(`${known}${describeError(error)}\n`);
-    process.exitCode =
-      error instanceof GaplessError && error.code === "CONFIG_INVALID" ? exitUsage : exitFailure;
-  }
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : exitUsage;
+  else tell(error);
+}
+
+function tell(error: unknown): void {
+  const known = error instanceof GaplessError ? `${error.code}: ` : "";
+  process.stderr.write(`${known}${describeError(error)}\n`);
+  process.exitCode = isGaplessError(error, "CONFIG_INVALID") ? exitUsage : exitFailure;
 }

@@ -1,5 +1,8 @@
 /** What a command is ended by that would go on for ever. */
 
+/** Exit code of what was stopped before its end, as a shell has it for Ctrl-C. */
+export const exitInterrupted = 130;
+
 export interface Interrupt extends Disposable {
   readonly signal: AbortSignal;
 }

@@ -13,7 +13,7 @@ import { checksumKinds, recordHeaderBytes, spaceOf, type ChecksumKind } from "..
 import { openPublisher } from "../queue/open-publisher.ts";
 import type { Publisher } from "../queue/publisher.ts";
 import { openSubscriber } from "../queue/subscriber.ts";
-import { untilInterrupted } from "./interrupt.ts";
+import { exitInterrupted, untilInterrupted } from "./interrupt.ts";
 import { formatJson } from "./json-text.ts";
 import { formatBytes, formatCount, formatNs, formatRow } from "./table.ts";
 
@@ -25,7 +25,6 @@ const messagesPerLook = 1024;
 const widths = [-8, -12, 16, 10, 9, 9, 9, 9] as const;
 
 /** As a shell has it of a command that Ctrl-C has ended. */
-const exitInterrupted = 130;
 
 interface BenchFlags {
   readonly seconds: number;

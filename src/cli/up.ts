@@ -14,9 +14,9 @@ import {
 } from "../supervise/topology.ts";
 import { openDisplay } from "./display.ts";
 import { formatAudit } from "./audit-text.ts";
+import { exitInterrupted } from "./interrupt.ts";
 
 const exitAuditFailed = 1;
-const exitInterrupted = 130;
 const standardInput = "-";
 
 interface UpFlags {

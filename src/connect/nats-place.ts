@@ -97,8 +97,17 @@ export class Proposer {
   /** Who has the place behind a sequence. */
   private async look(id: string, last: number): Promise<"nobody's" | "mine" | "another's"> {
     const message = await this.manager.streams.getMessage(this.stream, { seq: last + 1 });
-    if (message === null) return "nobody's";
+    if (message === null) return (await this.isGivenUp(last + 1)) ? "another's" : "nobody's";
     return message.header.get(idHeader) === `${id}-${last}` ? "mine" : "another's";
+  }
+
+  /**
+   * Whether the stream's limits of age and bytes have taken what was there. Whose that was, nobody
+   * can tell any more; proposed again, it does no harm.
+   */
+  private async isGivenUp(sequence: number): Promise<boolean> {
+    const { state } = await this.manager.streams.info(this.stream);
+    return sequence < state.first_seq;
   }
 
   private async newestBehind(last: number): Promise<number> {

@@ -4,7 +4,12 @@ import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
-import type { PeerOptions } from "../../../src/buffer/buffer.ts";
+import {
+  connectPeer,
+  serveBuffers,
+  type PeerOptions,
+  type ServeOptions,
+} from "../../../src/buffer/buffer.ts";
 import { hasCode, makeMessages, temporaryDirectory } from "./fixture.ts";
 import { callsOf, connect, ListArchive, serve, socketIn } from "./peer-fixture.ts";
 
@@ -123,3 +128,37 @@ test("a server with a token answers who brings it, and tells the others why not"
     }
   }
 });
+
+test(
+  "keys and certificates that are none are refused at once, by name",
+  { skip },
+  async (context) => {
+    const authority = new Authority(context);
+    const { key, cert } = authority.sign("one", "IP:127.0.0.1");
+    const other = authority.sign("other", "IP:127.0.0.1");
+    const garbage = "garbage";
+    const flows = [new ListArchive(messages).archive];
+    const servers: readonly [NonNullable<ServeOptions["tls"]>, RegExp][] = [
+      [{ key: garbage, cert }, /tls\.key/],
+      [{ key, cert: garbage }, /tls\.cert/],
+      [{ key: other.key, cert }, /tls\.key .* of another/],
+      [{ key, cert, clientCa: garbage }, /tls\.clientCa/],
+    ];
+    for (const [tls, message] of servers) {
+      await assert.rejects(serveBuffers({ flows, ...tcp, tls }), {
+        code: "CONFIG_INVALID",
+        message,
+      });
+    }
+    const clients: readonly [NonNullable<PeerOptions["tls"]>, RegExp][] = [
+      [{ ca: garbage }, /tls\.ca/],
+      [{ key }, /tls\.key .*tls\.cert/],
+      [{ cert }, /tls\.key .*tls\.cert/],
+      [{ key: garbage, cert }, /tls\.key/],
+    ];
+    for (const [tls, message] of clients) {
+      const options = { address: "127.0.0.1:7400", flow: "trades", tls };
+      assert.throws(() => connectPeer(options), { code: "CONFIG_INVALID", message });
+    }
+  },
+);

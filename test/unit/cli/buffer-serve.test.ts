@@ -7,12 +7,14 @@ import http from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { json } from "node:stream/consumers";
+import { json, text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { connectPeer, openMsgBuffer, serveBuffers, type PeerOptions } from "gapless/buffer";
 import type { Message } from "../../../src/message.ts";
-import { runGapless, startGapless } from "../../support/bus-command.ts";
+import { runGapless, startGapless, startHeardGapless } from "../../support/bus-command.ts";
 import { refusalOf } from "./buffer-refusal.ts";
+import { ListArchive, serve as serveArchives } from "../buffer/peer-fixture.ts";
 import { hasCode, makeMessages, temporaryDirectory } from "../buffer/fixture.ts";
 
 async function write(dbPath: string, cfName: string, messages: readonly Message[]): Promise<void> {
@@ -194,6 +196,33 @@ test("stat, get and verify ask who serves a flow, and diff-peers tells the first
   assert.match(down.stderr, /^PEER_UNAVAILABLE: unix:.*\/x: /);
 });
 
+test("get and verify that are stopped before their end say so by their exit code", async (context) => {
+  const messages = makeMessages(0n, 3000);
+  for (const args of [["get", "1", "--count", "3000"], ["verify"]]) {
+    const list = new ListArchive(messages).archive;
+    const asked = Promise.withResolvers<undefined>();
+    const stopped = Promise.withResolvers<undefined>();
+    const slow = {
+      ...list,
+      async read(fromId: bigint, limit: number) {
+        if (fromId > 1n) asked.resolve(undefined);
+        if (fromId > 1n) await stopped.promise;
+        return list.read(fromId, limit);
+      },
+    };
+    const { address } = await serveArchives(context, [slow]);
+    const child = startGapless("buffer", ...args, "--peer", address, "--flow", "trades");
+    context.after(() => child.kill("SIGKILL"));
+    child.stdout?.resume();
+    const exited = once(child, "exit");
+    await asked.promise;
+    child.kill("SIGINT");
+    await pause(200);
+    stopped.resolve(undefined);
+    assert.deepEqual(await exited, [130, null], args.join(" "));
+  }
+});
+
 const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
 const skip = hasOpenssl ? false : "needs openssl";
 
@@ -214,6 +243,14 @@ test(
     const asking = [...identity, "--tls-client-ca", cert, "--token-file", token];
     const place = [path.join(directory, "db"), "--listen", "127.0.0.1:0"];
     const { address } = await serve(context, ...place, ...asking);
+    await write(path.join(directory, "behind"), "trades", makeMessages(0n, 3));
+    const follower = [path.join(directory, "behind"), "--listen", "127.0.0.1:0", ...identity];
+    const peer = ["--peer", address, "--peer-tls-ca", cert, "--peer-token-file", token];
+    const { prometheus = "" } = await serve(context, ...follower, ...peer, "--prometheus", "0");
+    const lag = /^msg_buffer_sync_lag\{component="trades".*\} 7$/m;
+    while (!lag.test(await (await fetch(prometheus)).text())) {
+      // A peer that is slow to answer is left out of a scrape.
+    }
     const right = await runGapless(
       ...["buffer", "stat", "--peer", address, "--flow", "trades"],
       ...["--tls-ca", cert, ...identity, "--token-file", token],
@@ -232,6 +269,28 @@ test(
   },
 );
 
+test("a peer that does not say how far it is, is named, once for each reason", async (context) => {
+  const directory = temporaryDirectory(context);
+  await write(directory, "trades", makeMessages(0n, 3));
+  await write(directory, "orders", makeMessages(0n, 3));
+  const of = [directory, "--family", "orders", "--listen", "127.0.0.1:0"];
+  const { address } = await serve(context, ...of);
+  const child = startHeardGapless(
+    ...["buffer", "serve", directory, "--family", "trades", "--listen", "127.0.0.1:0", "--json"],
+    ...["--prometheus", "0", "--peer", address, `unix:${directory}/none`],
+  );
+  context.after(() => child.kill("SIGKILL"));
+  const told = text(child.stderr);
+  const [line] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
+  const { prometheus } = JSON.parse(line) as { readonly prometheus: string };
+  for (let scrape = 1; scrape <= 3; scrape++) await (await fetch(prometheus)).text();
+  child.kill("SIGTERM");
+  const lines = (await told).trimEnd().split("\n").toSorted();
+  assert.equal(lines.length, 2, lines.join("\n"));
+  assert.match(lines[0] ?? "", /^sync\.lag: 127\..*: CONFIG_INVALID: flow=trades is not served/);
+  assert.match(lines[1] ?? "", /^sync\.lag: unix:.*none: PEER_UNAVAILABLE: .*ENOENT/);
+});
+
 test("what serve is told wrongly is said before anything is opened", async (context) => {
   const directory = temporaryDirectory(context);
   await write(directory, "trades", makeMessages(0n, 1));
@@ -246,6 +305,8 @@ test("what serve is told wrongly is said before anything is opened", async (cont
     [["--tls-client-ca", "ca.pem"], /--tls-client-ca: expected --tls-key and --tls-cert/],
     [["--token-file", `${directory}/none`], /--token-file: .*none cannot be read: ENOENT/],
     [["--peer", "unix:/x"], /--peer: is for the metrics/],
+    [["--peer-tls-ca", "ca.pem"], /--peer-tls-ca: expected --peer with it/],
+    [["--peer-token-file", "token"], /--peer-token-file: expected --peer with it/],
   ];
   for (const [args, expected] of cases) {
     const refusal = await refusalOf("serve", directory, ...args);

@@ -147,6 +147,23 @@ test("a replica that is behind what the stream keeps is told", { skip: lacksNats
 });
 
 test(
+  "who has proposed nothing while the log gave up what came since goes on at its end",
+  { skip: lacksNats },
+  async () => {
+    await using nats = await someNats();
+    const options = { ...optionsFor(nats.servers), bytes: 4096 };
+    await using idle = await connectNatsLog(options);
+    await using busy = await connectNatsLog(options);
+    await idle.propose({ kind: "trim", beforeId: 0n });
+    for (let id = 1n; id <= 10n; id++) {
+      await busy.propose({ kind: "append", messages: [messageOf(id, 1000)] });
+    }
+    assert.equal(await idle.propose({ kind: "trim", beforeId: 0n }), 12n);
+    assert.equal(await busy.propose({ kind: "trim", beforeId: 0n }), 13n);
+  },
+);
+
+test(
   "a log in which nothing happens is no trouble, and what comes then comes at once",
   { skip: lacksNats },
   async () => {

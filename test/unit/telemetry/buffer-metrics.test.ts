@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import type { DataPoint, Histogram } from "@opentelemetry/sdk-metrics";
-import { openMsgBuffer, type MsgBuffer, type RingBufferOptions } from "gapless/buffer";
+import { fillGap, openMsgBuffer, type MsgBuffer, type RingBufferOptions } from "gapless/buffer";
 import { instrumentBuffer } from "gapless/telemetry";
 import { openColdRows } from "../../../src/buffer/cold-rocksdb.ts";
 import { packChunks } from "../../../src/buffer/chunk.ts";
@@ -92,6 +92,47 @@ test("lost and broken data is counted as that, and coming too early or a full bu
   assert.deepEqual(await counts(), [1, 2, 1]);
   await assert.rejects(buffer.append(makeMessages(200n, 1)), hasCode("CHAIN_BROKEN"));
   assert.deepEqual(await counts(), [2, 2, 2]);
+});
+
+test("a range that no peer has any more is counted as lost by who could not fill it", async (context) => {
+  const { meter, collector } = openMeter(context);
+  await using buffer = await open(context, "trades");
+  await using peer = await open(context, "peer");
+  await peer.append(makeMessages(0n, 20));
+  await peer.trim(11n);
+  using _metrics = instrumentBuffer(buffer, meter);
+  const filling = fillGap({
+    peers: [peer.archive],
+    afterId: 0n,
+    throughId: 20n,
+    apply: async (batch) => {
+      await buffer.append(batch);
+    },
+    ledger: buffer,
+  });
+  await assert.rejects(filling, hasCode("DATA_TRIMMED"));
+  assert.deepEqual(valuesOf(await collector.points(), "data_loss.detected"), [1]);
+});
+
+test("damage that a digest meets is counted as well, and a digest that comes too early is not", async (context) => {
+  const { meter, collector } = openMeter(context);
+  const dbPath = temporaryDirectory(context);
+  const messages = makeMessages(0n, 2000);
+  const rows = await openColdRows(coldIn(path.join(dbPath, "messages")));
+  await rows.commit(packChunks(messages.slice(0, 1200)));
+  await rows.commit(packChunks(messages.slice(1201)));
+  await rows.close();
+  await using buffer = await openMsgBuffer({ component: "trades", storage: { dbPath } });
+  using _metrics = instrumentBuffer(buffer, meter);
+  await buffer.archive.digest(1n, 1000n);
+  await assert.rejects(buffer.archive.digest(1n, 2001n), hasCode("DATA_NOT_YET_AVAILABLE"));
+  await assert.rejects(buffer.archive.digest(1n, 2000n), hasCode("STORAGE_CORRUPT"));
+  const points = await collector.points();
+  const names = ["query.errors", "data_loss.detected"];
+  assert.deepEqual(
+    names.flatMap((name) => valuesOf(points, name)),
+    [1, 1],
+  );
 });
 
 test("damage that only a look at the sizes meets is counted as well", async (context) => {
