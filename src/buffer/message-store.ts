@@ -244,17 +244,18 @@ export class MessageStore implements BufferArchive, CommitTarget {
 
   /** As `MsgBuffer.startAfter`. */
   async startAfter(id: bigint): Promise<void> {
-    this.checkWritable();
     checkId("id", id);
-    await this.commits.idle();
-    if (this.newestId !== beginning) {
-      throw new InvalidOperation(
-        `The buffer of ${this.component} cannot start after id=${id}: it has come to ` +
-          `id=${this.newestId}. Only an empty one can start anywhere.`,
-      );
-    }
-    this.state = (await this.written(this.cold.start(id))).state;
-    this.newestId = id;
+    await this.commits.between(async () => {
+      this.checkWritable();
+      if (this.newestId !== beginning) {
+        throw new InvalidOperation(
+          `The buffer of ${this.component} cannot start after id=${id}: it has come to ` +
+            `id=${this.newestId}. Only an empty one can start anywhere.`,
+        );
+      }
+      this.state = (await this.written(this.cold.start(id))).state;
+      this.newestId = id;
+    });
   }
 
   async stats(): Promise<BufferStats> {

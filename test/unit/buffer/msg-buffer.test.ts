@@ -187,6 +187,35 @@ test("an empty buffer can start anywhere, once, and then says what it never had"
   assert.equal(await buffer.trim(503n), 2);
 });
 
+test("an append never overlaps with where the buffer starts, nor do two starts", async (t) => {
+  const directory = temporaryDirectory(t);
+  {
+    await using buffer = await openIn(directory);
+    const [start, second, refused] = await Promise.allSettled([
+      buffer.startAfter(500n),
+      buffer.startAfter(600n),
+      buffer.append([makeMessage(501n, 0n)]),
+    ]);
+    assert.equal(start.status, "fulfilled");
+    assert.ok(second.status === "rejected" && second.reason instanceof InvalidOperation);
+    assert.ok(refused.status === "rejected" && refused.reason instanceof DataCorrupted);
+    assert.equal((await buffer.append(makeMessages(500n, 2))).appended, 2);
+  }
+  {
+    await using buffer = await openIn(directory);
+    assert.deepEqual(await buffer.sync(501n, 9), makeMessages(500n, 2));
+  }
+  const other = temporaryDirectory(t);
+  {
+    await using buffer = await openIn(other);
+    const appended = buffer.append(makeMessages(0n, 3));
+    await assert.rejects(buffer.startAfter(500n), InvalidOperation);
+    assert.equal((await appended).appended, 3);
+  }
+  await using buffer = await openIn(other);
+  assert.deepEqual(await buffer.sync(1n, 9), makeMessages(0n, 3));
+});
+
 test("what a buffer holds is counted, and what came of its reads", async (t) => {
   await using buffer = await openIn(temporaryDirectory(t), { capacity: 100 });
   const seen: string[] = [];
