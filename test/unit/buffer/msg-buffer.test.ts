@@ -7,6 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import {
   BufferFull,
+  bytesCodec,
   DataCorrupted,
   DataTrimmed,
   InvalidOperation,
@@ -16,6 +17,7 @@ import {
   StorageError,
 } from "../../../src/buffer/buffer.ts";
 import { decodeMark, encodeMark, markFile } from "../../../src/buffer/cold-layout.ts";
+import type { Message } from "../../../src/message.ts";
 import { hasCode, makeMessage, makeMessages, openIn, temporaryDirectory } from "./fixture.ts";
 
 interface Fill {
@@ -101,6 +103,38 @@ test("a reader tells a lag from the end, and can be sent back and forth", async 
   reader.seek(1201n);
   await buffer.close();
   assert.equal(await reader.next(), "end");
+});
+
+test("calls of a reader that overlap each get another event, and a seek is never undone", async (t) => {
+  const buffer = await openIn(temporaryDirectory(t), { capacity: 0 });
+  await buffer.append(makeMessages(0n, 600));
+  const reader = buffer.reader(1n);
+  const taken = await Promise.all(Array.from({ length: 600 }, () => reader.next()));
+  assert.deepEqual(taken, makeMessages(0n, 600));
+  assert.equal(await reader.next(), "not-yet");
+  reader.seek(1n);
+  const next = reader.next();
+  reader.seek(400n);
+  assert.deepEqual([await next, await reader.next()], makeMessages(399n, 2));
+  await buffer.close();
+});
+
+test("a reader gives what is before an event that cannot be decoded, and what is behind it", async (t) => {
+  const decode = (message: Message): Message => {
+    if (message.id === 3n) throw new Error("of another version");
+    return message;
+  };
+  const codec = { encode: bytesCodec.encode, decode };
+  const storage = { dbPath: temporaryDirectory(t) };
+  await using buffer = await openMsgBuffer({ component: "me", storage, codec });
+  await buffer.append(makeMessages(0n, 5));
+  const reader = buffer.reader(1n);
+  assert.deepEqual([await reader.next(), await reader.next()], makeMessages(0n, 2));
+  await assert.rejects(reader.next(), hasCode("STORAGE_CORRUPT"));
+  await assert.rejects(reader.next(), hasCode("STORAGE_CORRUPT"));
+  assert.equal(reader.position, 3n);
+  reader.seek(4n);
+  assert.deepEqual(await reader.next(), makeMessage(4n, 3n));
 });
 
 test("who follows gets everything once, from the disk, from memory and live", async (t) => {
