@@ -186,7 +186,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
 
   async status(): Promise<ArchiveStatus> {
     const minId = await this.minId();
-    const maxId = minId === undefined ? undefined : this.newestId;
+    const maxId = this.newestId === beginning ? undefined : this.newestId;
     return { minId, maxId, logPosition: this.logPosition };
   }
 

@@ -123,7 +123,8 @@ export class MsgBuffer<Event extends Link = Message> implements AsyncDisposable 
 
   /** The newest id that is durable; undefined where nothing is kept. */
   async maxId(): Promise<bigint | undefined> {
-    return (await this.store.status()).maxId;
+    const isEmpty = (await this.store.minId()) === undefined;
+    return isEmpty ? undefined : this.store.lastId;
   }
 
   /** The oldest id that is kept; undefined where none is. */

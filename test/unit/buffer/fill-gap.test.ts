@@ -12,7 +12,14 @@ import { DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
 import { isBatch, lastIdOf, type Message } from "../../../src/message.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
-import { hasCode, makeMessages, nextLine, runProgram, temporaryDirectory } from "./fixture.ts";
+import {
+  hasCode,
+  makeMessages,
+  nextLine,
+  openIn,
+  runProgram,
+  temporaryDirectory,
+} from "./fixture.ts";
 import { archiveThat, connect, ListArchive, serve } from "./peer-fixture.ts";
 
 /** Collects what is applied, and says how to fill it. */
@@ -205,6 +212,23 @@ test("what all have trimmed is lost: told once, and then the error", async (cont
   const rest = filling(peers, { afterId: 1000n });
   await fillGap(rest.fill);
   assert.deepEqual(rest.applied, makeMessages(1000n, 4000));
+});
+
+test("what was trimmed to the end is lost, and not merely late", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await buffer.append(makeMessages(0n, 100));
+  await buffer.trim(101n);
+  const server = await serve(context, [buffer.archive]);
+  const peer = connect(context, server.address);
+  assert.deepEqual(await peer.status(), { minId: undefined, maxId: 100n, logPosition: 0n });
+  assert.deepEqual(await peer.bounds(), { minId: 101n, maxId: 100n });
+  const { lost, fill } = filling([peer], { afterId: 50n, throughId: 80n });
+  await assert.rejects(fillGap(fill), (error) => {
+    assert.ok(error instanceof DataTrimmed);
+    assert.deepEqual([error.requestedId, error.minAvailableId], [51n, 101n]);
+    return true;
+  });
+  assert.deepEqual([lost[0]?.afterId, lost[0]?.throughId], [50n, 80n]);
 });
 
 test("what one has trimmed is not lost while another one does not answer", async () => {
