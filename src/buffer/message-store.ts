@@ -127,10 +127,12 @@ export class MessageStore implements BufferArchive, CommitTarget {
     return this.observers.watch(
       async () => {
         this.checkWritable();
-        if (messages.length === 0 && logPosition === undefined) {
-          return { appended: 0, duplicates: 0 };
-        }
-        return this.commits.push(packIncoming(messages, logPosition, this.newestId));
+        if (logPosition !== undefined) checkId("logPosition", logPosition);
+        else if (messages.length === 0) return { appended: 0, duplicates: 0 };
+        const incoming = packIncoming(messages, logPosition, this.newestId);
+        const appended = await this.commits.push(incoming);
+        this.duplicates += appended.duplicates;
+        return appended;
       },
       (observer, ms, _result, error) => observer.appended?.(ms, error),
     );
@@ -166,6 +168,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   }
 
   async contains(id: bigint): Promise<boolean> {
+    this.checkOpen();
     checkId("id", id);
     if (id > this.newestId || id <= this.state.trimmedId || id === beginning) return false;
     try {
@@ -289,7 +292,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   /** As `CommitTarget`. */
   checkRoom(count: number): void {
     const total = Number(this.appended.messages - this.state.trimmed.messages);
-    if (total + count <= this.totalMax) return;
+    if (count === 0 || total + count <= this.totalMax) return;
     throw new BufferFull(
       `The buffer of ${this.component} is full: messages=${total}, ${count} more are to come, ` +
         `capacity=${this.totalMax}. Trim what nobody needs any more, or let it overwrite.`,
@@ -322,7 +325,6 @@ export class MessageStore implements BufferArchive, CommitTarget {
     const messages = incoming.chunks.flatMap(({ bytes }) => unpackChunk(bytes));
     const stored = await this.storedLike(messages);
     const duplicates = countStored(messages, stored, this.state.trimmedId, newestId);
-    this.duplicates += duplicates;
     const fresh = packIncoming(messages.slice(duplicates), incoming.logPosition, newestId);
     if (fresh.prevId !== newestId) {
       throw new DataCorrupted(newestId, fresh.prevId, "A batch does not follow on what is stored");
@@ -368,6 +370,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   private async trimBefore(beforeId: bigint, logPosition: bigint | undefined): Promise<number> {
     this.checkWritable();
     checkId("beforeId", beforeId);
+    if (logPosition !== undefined) checkId("logPosition", logPosition);
     const throughId = beforeId === beginning ? beginning : beforeId - 1n;
     if (throughId > this.newestId) {
       throw new InvalidOperation(

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import type { Message } from "../../../src/message.ts";
 import {
   hasCode,
   makeMessage,
@@ -84,6 +85,14 @@ test("G7: an append that is refused leaves nothing behind", async (context) => {
   await assert.rejects(buffer.append([good, tooLarge]), hasCode("MESSAGE_TOO_LARGE"));
   await assert.rejects(buffer.append([good, tooLate]), hasCode("MESSAGE_MALFORMED"));
   await assert.rejects(buffer.append([good, tooFar]), hasCode("MESSAGE_MALFORMED"));
+  for (const wrong of [{ id: 3 }, { prevId: undefined }, { bytes: "abc" }, { bytes: [1, 2] }]) {
+    const message = { ...good, ...wrong } as unknown as Message;
+    await assert.rejects(buffer.append([message]), hasCode("MESSAGE_MALFORMED"));
+  }
+  for (const logPosition of [-1n, 2n ** 64n, 5 as unknown as bigint]) {
+    await assert.rejects(buffer.append([good], { logPosition }), hasCode("INVALID_OPERATION"));
+    await assert.rejects(buffer.trim(1n, { logPosition }), hasCode("INVALID_OPERATION"));
+  }
   await buffer.append([]);
   assert.equal(buffer.lastId, 2n);
   const last = { ...makeMessage(2n ** 64n - 1n, 3n, 200_000), timestampNs: 2n ** 64n - 1n };

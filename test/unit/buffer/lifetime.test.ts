@@ -24,6 +24,7 @@ test("closing waits for the appends under way, and refuses later calls", async (
   await assert.rejects(buffer.archive.read(1n, 1), hasCode("CLOSED"));
   await assert.rejects(buffer.archive.bounds(), hasCode("CLOSED"));
   await assert.rejects(buffer.trim(2n), hasCode("CLOSED"));
+  await assert.rejects(buffer.contains(99n), hasCode("CLOSED"));
   await using reopened = await openIn(directory);
   assert.equal(reopened.lastId, 30n);
 });

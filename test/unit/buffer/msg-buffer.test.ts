@@ -199,6 +199,15 @@ test("a full ring that may not overwrite refuses, whole batches, until it is tri
     assert.deepEqual([first?.status, second?.status], ["fulfilled", "rejected"]);
     // What comes again needs no room.
     assert.equal((await buffer.append(makeMessages(40n, 58))).duplicates, 58);
+    await assert.rejects(buffer.append(makeMessages(40n, 61)), BufferFull);
+    assert.equal((await buffer.stats()).duplicates, 58);
+  }
+  {
+    // Nor is there where the buffer has become smaller than what it holds.
+    await using smaller = await openIn(directory, { ...limits, capacity: 50 });
+    assert.equal((await smaller.append(makeMessages(40n, 58))).duplicates, 58);
+    await smaller.append([], { logPosition: 1n });
+    await assert.rejects(smaller.append(makeMessages(98n, 1)), BufferFull);
   }
   await using buffer = await openIn(directory, limits);
   await assert.rejects(buffer.append(makeMessages(98n, 3)), BufferFull);
