@@ -332,19 +332,25 @@ export class MessageStore implements BufferArchive, CommitTarget {
     return { fresh, duplicates };
   }
 
-  /** What is stored from the first of the messages on, as far as they go. */
+  /** What is stored from the first of the messages on, as far as they go, and is not trimmed. */
   private async storedLike(messages: readonly Message[]): Promise<Message[]> {
     const stored: Message[] = [];
     const { newestId } = this;
-    const firstId = messages[0]?.id ?? beginning;
     const lastId = messages.at(-1)?.id ?? beginning;
-    let next = firstId > this.state.trimmedId ? firstId : this.state.trimmedId + 1n;
-    while (next <= lastId && next <= newestId) {
-      const batch = await this.readCold(next, followMax);
-      stored.push(...batch);
-      next = lastIdOf(batch) + 1n;
+    let next = messages[0]?.id ?? beginning;
+    for (;;) {
+      const { trimmedId } = this.state;
+      if (next <= trimmedId) next = trimmedId + 1n;
+      if (next > lastId || next > newestId) return stored;
+      try {
+        const batch = await this.readCold(next, followMax);
+        stored.push(...batch);
+        next = lastIdOf(batch) + 1n;
+      } catch (error) {
+        // A trim has come in between: there is less to compare with.
+        if (!(error instanceof DataTrimmed)) throw error;
+      }
     }
-    return stored;
   }
 
   private async readCold(fromId: bigint, limit: number): Promise<Batch> {

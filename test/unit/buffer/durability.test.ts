@@ -72,6 +72,16 @@ test("bytes may be reused as soon as append has been called", async (context) =>
   assert.deepEqual((await buffer.archive.read(1n, 1))[0], makeMessage(1n, 0n));
 });
 
+test("a trim that overtakes what is appended again leaves the append as it is", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await buffer.append(makeMessages(0n, 5000));
+  const again = buffer.append(makeMessages(500n, 4600));
+  const trimmed = buffer.trim(4000n);
+  assert.deepEqual(await again, { appended: 100, duplicates: 4500 });
+  assert.equal(await trimmed, 3999);
+  assert.deepEqual(await buffer.sync(5000n, 200), makeMessages(4999n, 101));
+});
+
 test("G7: an append that is refused leaves nothing behind", async (context) => {
   const directory = temporaryDirectory(context);
   await using buffer = await openIn(directory);
