@@ -27,6 +27,7 @@ import { CommitQueue, type Appended, type CommitTarget } from "./commit-queue.ts
 import { HotRing } from "./hot-ring.ts";
 import { countStored, packIncoming, type Incoming } from "./incoming.ts";
 import { checkId, checkReadArguments, rangeFault } from "./range.ts";
+import { unlessClosed } from "./unless-closed.ts";
 
 export interface BufferStats {
   readonly component: string;
@@ -219,7 +220,8 @@ export class MessageStore implements BufferArchive, CommitTarget {
         await this.changed(signal);
         continue;
       }
-      const batch = await this.read(next, followMax);
+      const batch = await unlessClosed(this, this.read(next, followMax));
+      if (batch === undefined) return;
       next = lastIdOf(batch) + 1n;
       yield batch;
     }

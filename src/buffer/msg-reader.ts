@@ -2,6 +2,7 @@
 import type { Link } from "../chain.ts";
 import { lastIdOf, type Batch, type Message } from "../message.ts";
 import { checkId } from "./range.ts";
+import { unlessClosed } from "./unless-closed.ts";
 
 /**
  *   an event     the next one
@@ -51,7 +52,8 @@ export class MsgReader<Event extends Link> {
       if (source.isClosed) return "end";
       const { nextId } = this;
       if (nextId > source.lastId || source.lastId === 0n) return "not-yet";
-      const batch = await source.read(nextId, readMax);
+      const batch = await unlessClosed(source, source.read(nextId, readMax));
+      if (batch === undefined) return "end";
       // A seek, or another call, may have gone elsewhere meanwhile.
       if (this.nextId === nextId && this.ahead.length === 0) {
         this.ahead = [...batch];

@@ -38,6 +38,19 @@ test("a read under way when the buffer closes still gets its messages", async (c
   assert.equal((await read).length, 10);
 });
 
+test("closing is the end for who reads or follows, also where a trim overtook them", async (context) => {
+  const buffer = await openIn(temporaryDirectory(context), { capacity: 0 });
+  await buffer.append(makeMessages(0n, 5000));
+  const following = buffer.follow(1n);
+  const reader = buffer.reader(1025n);
+  await following.next();
+  const trimmed = buffer.trim(4000n);
+  const ends = [following.next(), reader.next()];
+  await trimmed;
+  await buffer.close();
+  assert.deepEqual(await Promise.all(ends), [{ done: true, value: undefined }, "end"]);
+});
+
 test("a process that leaves its buffer open ends when nothing is to do", async (context) => {
   const directory = temporaryDirectory(context);
   const program = runProgram(context, "idler.ts", directory);
