@@ -273,6 +273,14 @@ test("ids may skip: a range ends where the chain shows that nothing is missing",
   }
 });
 
+test("G7: what is no id is an error of the caller, not a lie of the peers", async () => {
+  const list = new ListArchive(makeMessages(0n, 10));
+  for (const wrong of [{ afterId: -1n }, { throughId: 2n ** 64n }, { afterId: 5 as never }]) {
+    const { fill } = filling([list.archive], { throughId: 10n, ...wrong });
+    await assert.rejects(fillGap(fill), hasCode("INVALID_OPERATION"));
+  }
+});
+
 test("a signal ends a fill, and what fails to apply is not asked for again", async () => {
   const list = new ListArchive(makeMessages(0n, 10));
   const stopping = new AbortController();

@@ -340,7 +340,12 @@ test("what names no place, and options that make no sense, are CONFIG_INVALID", 
     assert.throws(() => connectPeer({ address, flow, ...wrong }), hasCode("CONFIG_INVALID"));
   }
   const listen = { path: path.join(directory, "other.sock") };
-  const limits = [{ messageBytes: 0 }, { rangeMessages: 2 ** 32 }, { streams: 1.5 }];
+  const limits = [
+    { messageBytes: 0 },
+    { rangeMessages: 2 ** 32 },
+    { rangeMessages: 16_383 },
+    { streams: 1.5 },
+  ];
   const wrong = [
     { flows: [] },
     { flows: [...flows, ...flows] },
