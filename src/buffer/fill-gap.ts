@@ -24,9 +24,10 @@ export interface FilledGap {
  * and the best is read from; where it fails, lies or answers too slowly, another one goes on from
  * where it was. Ids may skip: it is done when the chain shows that nothing is missing.
  *
- * @throws InvalidOperation for what is no id; DataTrimmed where all peers have trimmed the next message, after `onLoss` was told;
- *   GaplessError PEER_UNAVAILABLE where nobody gave it for `timeoutMs`, with who was asked and
- *   what each said; whatever `apply` throws. What was applied stays applied.
+ * @throws InvalidOperation for what is no id; DataTrimmed where all peers have trimmed the next
+ *   message, after `onLoss` was told; GaplessError PEER_UNAVAILABLE where nobody gave it for
+ *   `timeoutMs`, with who was asked and what each said; whatever `apply` throws. What was applied
+ *   stays applied.
  */
 export async function fillGap(options: FillOptions): Promise<FilledGap> {
   const { afterId, throughId, apply } = options;

@@ -339,13 +339,14 @@ export class MessageStore implements BufferArchive, CommitTarget {
     const stored: Message[] = [];
     const { newestId } = this;
     const lastId = messages.at(-1)?.id ?? beginning;
+    const limit = Math.min(messages.length, followMax);
     let next = messages[0]?.id ?? beginning;
     for (;;) {
       const { trimmedId } = this.state;
       if (next <= trimmedId) next = trimmedId + 1n;
       if (next > lastId || next > newestId) return stored;
       try {
-        const batch = await this.readCold(next, followMax);
+        const batch = this.hot.read(next, limit) ?? (await this.readCold(next, limit));
         stored.push(...batch);
         next = lastIdOf(batch) + 1n;
       } catch (error) {
