@@ -12,18 +12,19 @@ import {
 } from "../message.ts";
 import { reachedStep } from "../steps.ts";
 import type { Source } from "./endpoints.ts";
+import { pollLive, silenceMsDefault, type SilenceMs } from "./live.ts";
 
 export interface BusSourceOptions {
   /** Messages in one batch, at most. */
   readonly batchMax?: number;
   /** First silence after which live() says so; doubled up to the second as it goes on. */
-  readonly silenceMs?: { readonly first: number; readonly most: number };
+  readonly silenceMs?: SilenceMs;
 }
 
 /** Reads a channel whose messages were published by `publishMessages`. */
 export function busSource(subscriber: Subscriber, options: BusSourceOptions = {}): Source {
   const batchMax = options.batchMax ?? 1024;
-  const silenceMs = options.silenceMs ?? { first: 200, most: 5000 };
+  const silenceMs = options.silenceMs ?? silenceMsDefault;
   let batch: Message[] = [];
   /** Of what was taken and not released: duplicates may come behind newer messages. */
   let newestId = beginning;
@@ -54,22 +55,9 @@ export function busSource(subscriber: Subscriber, options: BusSourceOptions = {}
     async *pending() {
       // What was not released comes again with the first polls of `live`, at the same place.
     },
-    async *live(signal) {
-      let waitMs = silenceMs.first;
-      while (!signal.aborted) {
-        const messages = poll();
-        if (messages !== undefined) {
-          waitMs = silenceMs.first;
-          yield messages;
-          continue;
-        }
-        if (subscriber.ended) return;
-        const before = performance.now();
-        await subscriber.wait(waitMs, signal);
-        if (performance.now() - before < waitMs) continue;
-        waitMs = Math.min(waitMs * 2, silenceMs.most);
-        yield null;
-      }
+    live(signal) {
+      const wait = subscriber.wait.bind(subscriber);
+      return pollLive({ poll, wait, isOver: () => subscriber.ended }, silenceMs, signal);
     },
     async acknowledge(throughId) {
       // The ring releases what was polled as a whole; a part of it stays held.

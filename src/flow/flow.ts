@@ -12,6 +12,7 @@ export {
 } from "./endpoints.ts";
 export { openJournal, type Journal, type JournalOptions } from "./journal.ts";
 export { followJournal, type JournalFollower } from "./journal-follower.ts";
+export type { SilenceMs } from "./live.ts";
 export { recordChannel, type RecordOptions } from "./recorder.ts";
 export {
   replayingSubscriber,
@@ -27,6 +28,7 @@ export {
   type QueueLogOptions,
   type QueueLogReaderOptions,
 } from "./queue-log.ts";
+export { queueSource, type QueueSourceOptions } from "./queue-source.ts";
 export {
   decodeCommand,
   encodeCommand,

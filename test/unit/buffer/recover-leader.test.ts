@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
+import { openPublisher, openSubscriber } from "gapless/queue";
 import {
   recoverLeader,
   type LostRange,
@@ -9,7 +10,8 @@ import {
   type Recovered,
 } from "../../../src/buffer/buffer.ts";
 import type { Repair } from "../../../src/flow/endpoints.ts";
-import type { Batch, Message } from "../../../src/message.ts";
+import { queueSource } from "../../../src/flow/queue-source.ts";
+import { packMessages, type Batch, type Message } from "../../../src/message.ts";
 import { batchOf, MemorySource } from "../flow/doubles.ts";
 import {
   hasCode,
@@ -65,6 +67,40 @@ test("a leader that was down fills its gap from a peer's process, and goes on li
     1,
   );
   assert.ok(live.isSettled);
+});
+
+test("a leader whose live source is a queue fills its gap, and goes on behind a restart", async (context) => {
+  const directory = temporaryDirectory(context);
+  const all = makeMessages(0n, 6000);
+  const peer = new ListArchive(all.slice(0, 5000)).archive;
+  const live = path.join(directory, "queue");
+  await using publisher = openPublisher(live, { segmentBytes: 2 ** 20, preallocate: false });
+  const publish = (messages: readonly Message[]): void => {
+    for (const message of messages) publisher.append(1, packMessages([message]), 0n);
+  };
+  const lead = async (throughId: bigint): Promise<Recovered | undefined> => {
+    await using buffer = await openIn(path.join(directory, "buffer"));
+    await using subscriber = openSubscriber(live, "leader", { start: "earliest" });
+    const stop = new AbortController();
+    let recovered: Recovered | undefined;
+    await recoverLeader({
+      buffer,
+      live: queueSource(subscriber),
+      peers: [peer],
+      signal: stop.signal,
+      onRecovered: (one) => (recovered = one),
+      onProgress: (position) => {
+        if (position >= throughId) stop.abort();
+      },
+    });
+    return recovered;
+  };
+  publish(all.slice(4000, 5500));
+  assert.equal((await lead(5500n))?.filled, 4000);
+  publish(all.slice(5500));
+  await lead(6000n);
+  await using buffer = await openIn(path.join(directory, "buffer"));
+  assert.deepEqual(await readAll(buffer.archive), all);
 });
 
 test("a leader that missed nothing asks nobody, and drops what comes again", async (context) => {
