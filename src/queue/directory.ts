@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { storageFailed } from "../errors.ts";
 import { syncDirectory } from "../memory/sync-files.ts";
-import { wrong } from "./arguments.ts";
+import { wrong } from "../arguments.ts";
 
 /**
  * The directory by its full path, be it there or not.

@@ -6,7 +6,7 @@
  * system call. Nothing is missed: what could not be told in time is still there at the next look.
  */
 import { describeError, GaplessError } from "../errors.ts";
-import { checkFunctions, checkOptions, checkWhole, type OptionNames } from "./arguments.ts";
+import { checkFunctions, checkOptions, checkWhole, type OptionNames } from "../arguments.ts";
 import { resolveDirectory } from "./directory.ts";
 import { adoptSubscriber, type HandedSubscriber } from "./hand-over.ts";
 import type { QueueLoss } from "./loss-ledger.ts";

@@ -13,7 +13,7 @@
 import { systemClock, type Clock } from "../clock.ts";
 import { GaplessError } from "../errors.ts";
 import { Alarm } from "../memory/alarm.ts";
-import { checkLimit, checkOptions, checkSignal, checkTimeout, wrong } from "./arguments.ts";
+import { checkLimit, checkOptions, checkSignal, checkTimeout, wrong } from "../arguments.ts";
 import { Confluence, type FanInHandler } from "./confluence.ts";
 import type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
 import { nestedPoll } from "./misuse.ts";

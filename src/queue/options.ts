@@ -1,6 +1,6 @@
 /** What a publisher can be told; checked once, then frozen. */
 import { GaplessError } from "../errors.ts";
-import { checkOptions, type OptionNames } from "./arguments.ts";
+import { checkOptions, type OptionNames } from "../arguments.ts";
 import { pageBytes, segmentBytesMax, segmentBytesMin, type ChecksumKind } from "./layout.ts";
 
 /**

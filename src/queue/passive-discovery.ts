@@ -11,7 +11,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 import { silenceAt } from "../memory/heartbeat.ts";
-import { checkOptions, checkSignal, type OptionNames } from "./arguments.ts";
+import { checkOptions, checkSignal, type OptionNames } from "../arguments.ts";
 import { controlFileName, openControl, readPosition, type Control } from "./control.ts";
 import { resolveDirectory } from "./directory.ts";
 import { controlOffset, segmentFileName } from "./layout.ts";

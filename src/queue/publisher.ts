@@ -15,7 +15,7 @@ import { beatAt, renewClock, startBeating, stopBeating } from "../memory/heartbe
 import { wake } from "../memory/sleep.ts";
 import { reachedStep } from "../steps.ts";
 import { notePosition, readersBed, type Control } from "./control.ts";
-import { checkArray, checkSignal, checkTimeout } from "./arguments.ts";
+import { checkArray, checkSignal, checkTimeout } from "../arguments.ts";
 import { checksums, type Checksum } from "./checksum.ts";
 import { Durable, type Receipt } from "./durable.ts";
 import {

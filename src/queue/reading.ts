@@ -9,7 +9,7 @@
  * is looked at closely: nothing yet, an end, the first record of another writer, damage.
  */
 import { GaplessError, isGaplessError } from "../errors.ts";
-import { checkLimit } from "./arguments.ts";
+import { checkLimit } from "../arguments.ts";
 import { Backwards } from "./backwards.ts";
 import { crc32c, xxHash32 } from "./checksum.ts";
 import { hasNoted, isNoted, isOfThisBoot } from "./control.ts";

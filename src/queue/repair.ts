@@ -14,7 +14,7 @@
 import path from "node:path";
 import { GaplessError, isGaplessError, storageFailed } from "../errors.ts";
 import { acquireLock, isHeld } from "../memory/lock-file.ts";
-import { checkArray, checkFunctions, checkOptions } from "./arguments.ts";
+import { checkArray, checkFunctions, checkOptions } from "../arguments.ts";
 import { resolveDirectory } from "./directory.ts";
 import type { RepairName, SequenceRange } from "./flaw.ts";
 import { observeQueue } from "./observed-queue.ts";

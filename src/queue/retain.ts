@@ -1,6 +1,6 @@
 /** Retention as it is left running: beside a publisher, or in a process of its own. */
 import { GaplessError } from "../errors.ts";
-import { checkFunctions, wrong } from "./arguments.ts";
+import { checkFunctions, wrong } from "../arguments.ts";
 import { resolveDirectory } from "./directory.ts";
 import { checkPolicy, type PassedOver, type RetentionPolicy } from "./retention.ts";
 import { RoundsSidecar } from "./rounds.ts";

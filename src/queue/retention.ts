@@ -11,7 +11,7 @@
  * recorded.
  */
 import { GaplessError } from "../errors.ts";
-import { checkOptions, checkWhole, type OptionNames } from "./arguments.ts";
+import { checkOptions, checkWhole, type OptionNames } from "../arguments.ts";
 
 const nsPerMs = 1_000_000n;
 

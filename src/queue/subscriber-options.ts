@@ -1,6 +1,6 @@
 /** What a subscriber can be told; checked once, then frozen. */
 import { GaplessError } from "../errors.ts";
-import { checkOptions, type OptionNames } from "./arguments.ts";
+import { checkOptions, type OptionNames } from "../arguments.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import type { StartMode } from "./start.ts";
 

@@ -3,7 +3,7 @@ import { assert, GaplessError } from "../errors.ts";
 import type { AwaitedWord } from "../memory/futex.ts";
 import { startBeating, stopBeating } from "../memory/heartbeat.ts";
 import { readWakes, wake } from "../memory/sleep.ts";
-import { checkSignal, checkTimeout, wrong } from "./arguments.ts";
+import { checkSignal, checkTimeout, wrong } from "../arguments.ts";
 import { openControl, readersBed, type Control } from "./control.ts";
 import { resolveDirectory } from "./directory.ts";
 import type { Envelope } from "./envelope.ts";

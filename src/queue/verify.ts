@@ -7,7 +7,7 @@
  */
 import { setImmediate as rest } from "node:timers/promises";
 import { isGaplessError } from "../errors.ts";
-import { checkFunctions, checkOptions, checkSignal } from "./arguments.ts";
+import { checkFunctions, checkOptions, checkSignal } from "../arguments.ts";
 import { controlFileName, isOfThisBoot, readPosition } from "./control.ts";
 import { readPositionSoon } from "./finding.ts";
 import { rangeOf, reasonOf, type QueueFinding, type RepairName } from "./flaw.ts";

@@ -2,7 +2,7 @@
  * What the doors of a queue check of what they are given: by its name, and what was expected. All
  * of it is beside the hot paths.
  */
-import { GaplessError } from "../errors.ts";
+import { GaplessError } from "./errors.ts";
 
 /** The names of all options that there are. */
 export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
