@@ -209,6 +209,25 @@ export class ColdRows {
 
   /** Goes on with the digest of a range at `fromId`. */
   digest(digest: number, fromId: bigint, throughId: bigint): DigestStep {
+    try {
+      return this.digestSome(digest, fromId, throughId);
+    } catch (error) {
+      this.hashes.delete(digest);
+      throw storageError(error, this.directory, "read");
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      fs.fdatasyncSync(this.markFd);
+      fs.closeSync(this.markFd);
+      await this.db.close();
+    } catch (error) {
+      if (!this.hasFailed) throw storageError(error, this.directory, "close");
+    }
+  }
+
+  private digestSome(digest: number, fromId: bigint, throughId: bigint): DigestStep {
     const hash = this.hashes.get(digest) ?? createHash("sha256");
     this.hashes.set(digest, hash);
     const rows = this.read(fromId, rowsMax);
@@ -220,16 +239,6 @@ export class ColdRows {
     }
     this.hashes.delete(digest);
     return { count: wanted.length, nextId: undefined, sha256: hash.digest() };
-  }
-
-  async close(): Promise<void> {
-    try {
-      fs.fdatasyncSync(this.markFd);
-      fs.closeSync(this.markFd);
-      await this.db.close();
-    } catch (error) {
-      if (!this.hasFailed) throw storageError(error, this.directory, "close");
-    }
   }
 
   private readRows(fromId: bigint, limit: number): Uint8Array[] {
