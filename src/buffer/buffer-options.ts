@@ -17,7 +17,7 @@ export interface MsgBufferOptions<Event extends Link = Message> {
 }
 
 export interface RingBufferOptions {
-  /** Messages in memory. Default 10,000. 0 reads everything from RocksDB. */
+  /** Messages in memory. Default 10,000. 0 reads everything from RocksDB, if it may overwrite. */
   readonly capacity?: number;
   /** Encoded bytes of those, whatever the capacity. Default 64 MiB. */
   readonly bytesMax?: number;
@@ -89,10 +89,11 @@ export function resolveBufferOptions<Event extends Link>(
   checkName("component", component);
   check(typeof dbPath === "string" && dbPath !== "", "storage.dbPath", dbPath, "a directory");
   checkName("storage.cfName", cfName);
-  checkCount("ringBuffer.capacity", capacity, 0);
+  checkFlag("ringBuffer.overwriteOnFull", overwriteOnFull);
+  // Where nothing is overwritten, the capacity is all there is room for.
+  checkCount("ringBuffer.capacity", capacity, overwriteOnFull ? 0 : 1);
   checkCount("ringBuffer.bytesMax", bytesMax, 0);
   checkCount("storage.writeBufferSize", writeBufferSize, mebibyte);
-  checkFlag("ringBuffer.overwriteOnFull", overwriteOnFull);
   checkFlag("storage.useCompression", useCompression);
   checkFlag("storage.sync", sync);
   return {

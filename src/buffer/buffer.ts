@@ -25,12 +25,12 @@ export {
 } from "./buffer-errors.ts";
 export type { BufferObserver, Tier } from "./buffer-observer.ts";
 export type { MsgBufferOptions, RingBufferOptions, StorageOptions } from "./buffer-options.ts";
+export type { BufferStats, ExcessRules, LastTrim } from "./buffer-stats.ts";
 export { bytesCodec, jsonCodec, protobufCodec, type Codec } from "./codec.ts";
 export type { Appended } from "./commit-queue.ts";
 export { CoordinatedTrim, type CoordinatedTrimOptions } from "./coordinated-trim.ts";
 export { fillGap, type FilledGap, type FillOptions } from "./fill-gap.ts";
 export type { BufferLoss, BufferLossCause, BufferLosses, LossRecorder } from "./loss-ledger.ts";
-export type { BufferStats, ExcessRules, LastTrim } from "./message-store.ts";
 export { openMsgBuffer, type LogOptions, type MsgBuffer } from "./msg-buffer.ts";
 export type { MsgReader, Next } from "./msg-reader.ts";
 export type { Place } from "./peer-address.ts";

@@ -15,7 +15,10 @@ export interface Codec<Event extends Link> {
   decode(message: Message): Event;
 }
 
-/** Events that are messages: bytes go in and out as they are. */
+/**
+ * Events that are messages: bytes go in and out as they are. Those that come out are views of
+ * memory that other readers are served from: read them only.
+ */
 export const bytesCodec: Codec<Message> = {
   encode: ({ bytes }) => bytes,
   decode: (message) => message,

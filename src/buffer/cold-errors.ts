@@ -12,7 +12,7 @@ const noFile = /No such file or directory/;
 export function corrupt(directory: string, what: string, cause?: unknown): StorageError {
   return new StorageError(
     "STORAGE_CORRUPT",
-    `The buffer in ${directory} is damaged: ${what}. Move the directory away and start again: ` +
+    `The buffer in ${directory} is damaged: ${what.replace(/\.$/, "")}. Move the directory away and start again: ` +
       "it is rebuilt from the stage before it.",
     { cause },
   );

@@ -35,6 +35,7 @@ import {
   type ColdState,
 } from "./cold-layout.ts";
 import { corrupt, storageError } from "./cold-errors.ts";
+import { findExcess } from "./cold-excess.ts";
 import type { ColdOpened, ColdOptions, Excess, Trimmed } from "./cold-protocol.ts";
 import { Milestones } from "./milestones.ts";
 import { rangeFault, readBytesMax } from "./range.ts";
@@ -201,15 +202,33 @@ export class ColdRows {
 
   /** The chunks that hold `limit` messages from `fromId` on, or fewer by bytes. */
   read(fromId: bigint, limit: number): Uint8Array[] {
-    try {
-      return this.readRows(fromId, limit);
-    } catch (error) {
-      throw storageError(error, this.directory, "read");
-    }
+    return this.reading(() => this.readRows(fromId, limit));
   }
 
   /** Goes on with the digest of a range at `fromId`. What holds a hole has none. */
   digest(digest: number, fromId: bigint, throughId: bigint): DigestStep {
+    return this.reading(() => this.digestSome(digest, fromId, throughId));
+  }
+
+  /** As `findExcess`. */
+  excess(excess: Excess): bigint | undefined {
+    const { lastId } = this;
+    const oldestId = this.state.trimmedId + 1n;
+    const stretch = { oldestId, lastId, appended: this.appended.messages };
+    return this.reading(() => findExcess(stretch, excess, (id) => this.rowFrom(id)));
+  }
+
+  async close(): Promise<void> {
+    try {
+      fs.fdatasyncSync(this.markFd);
+      fs.closeSync(this.markFd);
+      await this.db.close();
+    } catch (error) {
+      if (!this.hasFailed) throw storageError(error, this.directory, "close");
+    }
+  }
+
+  private digestSome(digest: number, fromId: bigint, throughId: bigint): DigestStep {
     const hash = this.hashes.get(digest) ?? createHash("sha256");
     this.hashes.delete(digest);
     const rows = this.read(fromId, rowsMax);
@@ -226,42 +245,6 @@ export class ColdRows {
       return { count: wanted.length, nextId: lastId + 1n, sha256: undefined };
     }
     return { count: wanted.length, nextId: undefined, sha256: hash.digest() };
-  }
-
-  /**
-   * Before which id everything is too much: more than so many messages have come behind it, or
-   * its time is further back. By whole rows; the newest one stays. undefined where nothing is.
-   */
-  excess({ count, beforeNs }: Excess): bigint | undefined {
-    const staysFrom = count === undefined ? 0n : this.appended.messages - BigInt(count);
-    const isTooMuch = (row: Uint8Array): boolean => {
-      if (extentBefore(row).messages + BigInt(countOfChunk(row)) <= staysFrom) return true;
-      if (beforeNs === undefined) return false;
-      const timeNs = unpackChunk(expandChunk(row)).at(-1)?.timestampNs ?? 0n;
-      return timeNs > 0n && timeNs < beforeNs;
-    };
-    const oldestId = this.state.trimmedId + 1n;
-    let cut = oldestId;
-    let end = this.lastId;
-    // Bisection: ordinals rise with the ids, and so do times.
-    while (cut < end) {
-      const middle = (cut + end) / 2n;
-      const [row] = queryRows(this.db, this.directory, { gte: encodeId(middle), limit: 1 });
-      if (row === undefined) throw corrupt(this.directory, `id=${this.lastId} is missing`);
-      if (row.id < this.lastId && isTooMuch(row.value)) cut = row.id + 1n;
-      else end = middle;
-    }
-    return cut > oldestId ? cut : undefined;
-  }
-
-  async close(): Promise<void> {
-    try {
-      fs.fdatasyncSync(this.markFd);
-      fs.closeSync(this.markFd);
-      await this.db.close();
-    } catch (error) {
-      if (!this.hasFailed) throw storageError(error, this.directory, "close");
-    }
   }
 
   private readRows(fromId: bigint, limit: number): Uint8Array[] {
@@ -295,8 +278,7 @@ export class ColdRows {
   /** What of the stream there was through an id: a look at the one chunk that it is in. */
   private extentThrough(throughId: bigint): Extent {
     if (throughId >= this.lastId) return this.appended;
-    const [row] = queryRows(this.db, this.directory, { gte: encodeId(throughId + 1n), limit: 1 });
-    if (row === undefined) throw corrupt(this.directory, `id=${this.lastId} is missing`);
+    const row = this.rowFrom(throughId + 1n);
     const before = extentBefore(row.value);
     const below = unpackChunk(expandChunk(row.value)).filter(({ id }) => id <= throughId);
     const bytes = below.reduce((sum, message) => sum + encodedBytes(message), 0);
@@ -304,6 +286,21 @@ export class ColdRows {
       messages: before.messages + BigInt(below.length),
       bytes: before.bytes + BigInt(bytes),
     };
+  }
+
+  /** The first row whose id is at least `id`, which is not beyond the newest. */
+  private rowFrom(id: bigint): { readonly id: bigint; readonly value: Buffer } {
+    const [row] = queryRows(this.db, this.directory, { gte: encodeId(id), limit: 1 });
+    if (row === undefined) throw corrupt(this.directory, `id=${this.lastId} is missing`);
+    return row;
+  }
+
+  private reading<Result>(read: () => Result): Result {
+    try {
+      return read();
+    } catch (error) {
+      throw storageError(error, this.directory, "read");
+    }
   }
 
   private async writeState(state: ColdState): Promise<void> {

@@ -5,9 +5,9 @@
  *   read   ─► ring, or else RocksDB
  */
 import { beginning } from "../chain.ts";
-import { assert, describeError, GaplessError } from "../errors.ts";
+import { GaplessError } from "../errors.ts";
 import type { Bounds } from "../flow/endpoints.ts";
-import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
+import { lastIdOf, type Batch, type Message } from "../message.ts";
 import { reachedStep } from "../steps.ts";
 import type { ArchiveStatus, BufferArchive, FollowOptions, RangeDigest } from "./archive.ts";
 import {
@@ -19,53 +19,14 @@ import {
 } from "./buffer-errors.ts";
 import type { Observers, Tier } from "./buffer-observer.ts";
 import type { ResolvedBufferOptions } from "./buffer-options.ts";
+import type { BufferStats, ExcessRules } from "./buffer-stats.ts";
 import { joinChunks, stampExtent, unpackChunk, type Chunk, type Extent } from "./chunk.ts";
-import { corrupt } from "./cold-errors.ts";
-import type { ColdState } from "./cold-layout.ts";
 import { openColdStore, type ColdStore } from "./cold-store.ts";
 import { CommitQueue, type Appended, type CommitTarget } from "./commit-queue.ts";
-import { HotRing } from "./hot-ring.ts";
 import { countStored, packIncoming, type Incoming } from "./incoming.ts";
-import { checkId, checkReadArguments, rangeFault } from "./range.ts";
+import { checkId, checkReadArguments } from "./range.ts";
+import { Tiers } from "./tiers.ts";
 import { unlessClosed } from "./unless-closed.ts";
-
-export interface BufferStats {
-  readonly component: string;
-  /** Messages that are kept. */
-  readonly total: number;
-  /** Of those, how many are in memory, and how many only in RocksDB. */
-  readonly hot: number;
-  readonly cold: number;
-  /** undefined where nothing is kept. */
-  readonly minId: bigint | undefined;
-  readonly maxId: bigint | undefined;
-  /** Share of the reads that memory has answered since the opening; 0 before the first. */
-  readonly hitRate: number;
-  /** Encoded, of all that are kept. */
-  readonly bytes: number;
-  /** Of memory, for those that are hot. */
-  readonly hotBytes: number;
-  /** Messages that came again since the opening. */
-  readonly duplicates: number;
-  /** Of the replicated log; 0n where there is none. */
-  readonly logPosition: bigint;
-  readonly lastTrim: LastTrim | undefined;
-}
-
-/** What is too much in a buffer: what either says. */
-export interface ExcessRules {
-  /** Messages that stay. */
-  readonly count?: number;
-  /** By the messages' own times, which are taken to rise. 0n is no time. */
-  readonly ageMs?: number;
-}
-
-export interface LastTrim {
-  readonly beforeId: bigint;
-  readonly deleted: number;
-  /** Milliseconds since 1970. */
-  readonly atMs: number;
-}
 
 const nsPerMs = 1_000_000n;
 /** Messages of a step of `follow`, at most. */
@@ -87,15 +48,11 @@ export class MessageStore implements BufferArchive, CommitTarget {
 
   private readonly totalMax: number;
   private readonly cold: ColdStore;
-  private readonly hot: HotRing;
+  private readonly tiers: Tiers;
   private readonly commits = new CommitQueue(this);
   private readonly observers: Observers;
-  /** Durable and visible. */
-  private newestId: bigint;
+  /** Of the whole stream, trimmed messages too. */
   private appended: Extent;
-  private state: ColdState;
-  /** Oldest message there is, as far as it has been looked up since the last trim. */
-  private oldestId: bigint | undefined;
   private reads = 0;
   private hits = 0;
   private duplicates = 0;
@@ -114,19 +71,17 @@ export class MessageStore implements BufferArchive, CommitTarget {
     this.directory = options.cold.directory;
     this.totalMax = options.totalMax;
     this.cold = cold;
-    this.hot = new HotRing(options.hot);
+    this.tiers = new Tiers(options.hot, cold, options.cold.directory);
     this.observers = observers;
-    this.newestId = cold.opened.lastId;
     this.appended = cold.opened.appended;
-    this.state = cold.opened.state;
   }
 
   get lastId(): bigint {
-    return this.newestId;
+    return this.tiers.lastId;
   }
 
   get logPosition(): bigint {
-    return this.state.logPosition;
+    return this.tiers.state.logPosition;
   }
 
   get isClosed(): boolean {
@@ -140,7 +95,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
         this.checkWritable();
         if (logPosition !== undefined) checkId("logPosition", logPosition);
         else if (messages.length === 0) return { appended: 0, duplicates: 0 };
-        const incoming = packIncoming(messages, logPosition, this.newestId);
+        const incoming = packIncoming(messages, logPosition, this.lastId);
         const appended = await this.commits.push(incoming);
         this.duplicates += appended.duplicates;
         return appended;
@@ -156,13 +111,11 @@ export class MessageStore implements BufferArchive, CommitTarget {
       async () => {
         this.checkOpen();
         checkReadArguments(fromId, limit);
-        await this.checkRange(fromId);
+        const found = await this.tiers.read(fromId, limit);
+        ({ tier } = found);
         this.reads++;
-        const hot = this.hot.read(fromId, limit);
-        tier = hot === null ? "cold" : "hot";
-        if (hot === null) return this.readCold(fromId, limit);
-        this.hits++;
-        return hot;
+        if (tier === "hot") this.hits++;
+        return found.batch;
       },
       (observer, ms, _result, error) => observer.queried?.(ms, tier, error),
     );
@@ -172,7 +125,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   async readAll(fromId: bigint, limit: number): Promise<Message[]> {
     const messages: Message[] = [...(await this.read(fromId, limit))];
     for (let last = messages.at(-1); last !== undefined; last = messages.at(-1)) {
-      if (messages.length >= limit || last.id >= this.newestId) break;
+      if (messages.length >= limit || last.id >= this.lastId) break;
       messages.push(...(await this.read(last.id + 1n, limit - messages.length)));
     }
     return messages;
@@ -181,7 +134,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   async contains(id: bigint): Promise<boolean> {
     this.checkOpen();
     checkId("id", id);
-    if (id > this.newestId || id <= this.state.trimmedId || id === beginning) return false;
+    if (id > this.lastId || id <= this.tiers.state.trimmedId || id === beginning) return false;
     try {
       return (await this.read(id, 1))[0].id === id;
     } catch (error) {
@@ -194,39 +147,27 @@ export class MessageStore implements BufferArchive, CommitTarget {
   /** As `Archive.bounds`: where all was trimmed, `minId` is `maxId + 1`. */
   async bounds(): Promise<Bounds | null> {
     this.checkOpen();
-    if (this.newestId === beginning) return null;
-    return { minId: (await this.minId()) ?? this.newestId + 1n, maxId: this.newestId };
+    if (this.lastId === beginning) return null;
+    return { minId: (await this.minId()) ?? this.lastId + 1n, maxId: this.lastId };
   }
 
   async status(): Promise<ArchiveStatus> {
     const minId = await this.minId();
-    const maxId = this.newestId === beginning ? undefined : this.newestId;
+    const maxId = this.lastId === beginning ? undefined : this.lastId;
     return { minId, maxId, logPosition: this.logPosition };
   }
 
   /** undefined where nothing is kept. */
   async minId(): Promise<bigint | undefined> {
     this.checkOpen();
-    while (this.oldestId === undefined) {
-      const { trimmedId } = this.state;
-      if (trimmedId === this.newestId) return undefined;
-      try {
-        const hot = this.hot.read(trimmedId + 1n, 1);
-        const [oldest] = hot ?? (await this.readCold(trimmedId + 1n, 1));
-        if (trimmedId === this.state.trimmedId) this.oldestId = oldest.id;
-      } catch (error) {
-        // A trim has come in between, and moved what was looked for.
-        if (!(error instanceof DataTrimmed)) throw error;
-      }
-    }
-    return this.oldestId;
+    return this.tiers.minId();
   }
 
   async *follow(fromId: bigint, { signal }: FollowOptions = {}): AsyncGenerator<Batch, void, void> {
     checkId("fromId", fromId);
     let next = fromId === beginning ? 1n : fromId;
     while (signal?.aborted !== true && !this.isClosed) {
-      if (next > this.newestId) {
+      if (next > this.lastId) {
         await this.changed(signal);
         continue;
       }
@@ -243,13 +184,13 @@ export class MessageStore implements BufferArchive, CommitTarget {
         this.checkOpen();
         checkId("fromId", fromId);
         checkId("throughId", throughId);
-        await this.checkRange(fromId);
-        if (throughId > this.newestId) throw new DataNotYetAvailable(throughId, this.newestId);
+        await this.tiers.checkRange(fromId);
+        if (throughId > this.lastId) throw new DataNotYetAvailable(throughId, this.lastId);
         try {
           return await this.cold.digest(fromId, throughId);
         } finally {
           // A trim may have come in between, and deleted what was asked for.
-          await this.checkRange(fromId);
+          await this.tiers.checkRange(fromId);
         }
       },
       (observer, ms, _result, error) => {
@@ -272,33 +213,34 @@ export class MessageStore implements BufferArchive, CommitTarget {
     checkId("id", id);
     await this.commits.between(async () => {
       this.checkWritable();
-      if (this.newestId !== beginning) {
+      if (this.lastId !== beginning) {
         throw new InvalidOperation(
           `The buffer of ${this.component} cannot start after id=${id}: it has come to ` +
-            `id=${this.newestId}. Only an empty one can start anywhere.`,
+            `id=${this.lastId}. Only an empty one can start anywhere.`,
         );
       }
-      this.state = (await this.written(this.cold.start(id))).state;
-      this.newestId = id;
+      const { state } = await this.written(this.cold.start(id));
+      this.tiers.startedAfter(id, state);
     });
   }
 
   async stats(): Promise<BufferStats> {
     const minId = await this.minId();
-    const { appended, state, hot } = this;
+    const { appended } = this;
+    const { state, hotCount, hotBytes } = this.tiers;
     const total = Number(appended.messages - state.trimmed.messages);
     const { trimmedAtMs: atMs, trimmedLast: deleted } = state;
     const lastTrim = atMs === 0 ? undefined : { beforeId: state.trimmedId + 1n, deleted, atMs };
     return {
       component: this.component,
       total,
-      hot: hot.count,
-      cold: total - hot.count,
+      hot: hotCount,
+      cold: total - hotCount,
       minId,
-      maxId: minId === undefined ? undefined : this.newestId,
+      maxId: minId === undefined ? undefined : this.lastId,
       hitRate: this.reads === 0 ? 0 : this.hits / this.reads,
       bytes: Number(appended.bytes - state.trimmed.bytes),
-      hotBytes: hot.bytes,
+      hotBytes,
       duplicates: this.duplicates,
       logPosition: state.logPosition,
       lastTrim,
@@ -320,7 +262,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
 
   /** As `CommitTarget`. */
   checkRoom(count: number): void {
-    const total = Number(this.appended.messages - this.state.trimmed.messages);
+    const total = Number(this.appended.messages - this.tiers.state.trimmed.messages);
     if (count === 0 || total + count <= this.totalMax) return;
     throw new BufferFull(
       `The buffer of ${this.component} is full: messages=${total}, ${count} more are to come, ` +
@@ -336,71 +278,25 @@ export class MessageStore implements BufferArchive, CommitTarget {
     for (const chunk of joined) extent = stampExtent(chunk, extent);
     const durable = await this.written(this.cold.commit(joined, logPosition));
     reachedStep("buffer.durable");
-    for (const chunk of durable) {
-      this.hot.add(chunk);
-      this.newestId = chunk.lastId;
-    }
+    this.tiers.added(durable, logPosition);
     this.appended = extent;
-    if (logPosition !== undefined) this.state = { ...this.state, logPosition };
     this.wake();
   }
 
   /** As `CommitTarget`. */
   async withoutStored(incoming: Incoming): Promise<{ fresh: Incoming; duplicates: number }> {
-    const { newestId } = this;
-    if (incoming.prevId === newestId || incoming.count === 0) {
+    const { lastId } = this;
+    if (incoming.prevId === lastId || incoming.count === 0) {
       return { fresh: incoming, duplicates: 0 };
     }
     const messages = incoming.chunks.flatMap(({ bytes }) => unpackChunk(bytes));
-    const stored = await this.storedLike(messages);
-    const duplicates = countStored(messages, stored, this.state.trimmedId, newestId);
-    const fresh = packIncoming(messages.slice(duplicates), incoming.logPosition, newestId);
-    if (fresh.prevId !== newestId) {
-      throw new DataCorrupted(newestId, fresh.prevId, "A batch does not follow on what is stored");
+    const stored = await this.tiers.storedLike(messages);
+    const duplicates = countStored(messages, stored, this.tiers.state.trimmedId, lastId);
+    const fresh = packIncoming(messages.slice(duplicates), incoming.logPosition, lastId);
+    if (fresh.prevId !== lastId) {
+      throw new DataCorrupted(lastId, fresh.prevId, "A batch does not follow on what is stored");
     }
     return { fresh, duplicates };
-  }
-
-  /** What is stored from the first of the messages on, as far as they go, and is not trimmed. */
-  private async storedLike(messages: readonly Message[]): Promise<Message[]> {
-    const stored: Message[] = [];
-    const { newestId } = this;
-    const lastId = messages.at(-1)?.id ?? beginning;
-    const limit = Math.min(messages.length, followMax);
-    let next = messages[0]?.id ?? beginning;
-    for (;;) {
-      const { trimmedId } = this.state;
-      if (next <= trimmedId) next = trimmedId + 1n;
-      if (next > lastId || next > newestId) return stored;
-      try {
-        const batch = this.hot.read(next, limit) ?? (await this.readCold(next, limit));
-        stored.push(...batch);
-        next = lastIdOf(batch) + 1n;
-      } catch (error) {
-        // A trim has come in between: there is less to compare with.
-        if (!(error instanceof DataTrimmed)) throw error;
-      }
-    }
-  }
-
-  private async readCold(fromId: bigint, limit: number): Promise<Batch> {
-    const rows = await this.cold.read(fromId, limit);
-    // A trim may have come in between, and deleted what was asked for.
-    await this.checkRange(fromId);
-    const messages: Message[] = [];
-    try {
-      for (const row of rows) {
-        for (const message of unpackChunk(row)) {
-          if (message.id >= fromId && messages.length < limit) messages.push(message);
-        }
-      }
-    } catch (error) {
-      throw corrupt(this.directory, describeError(error), error);
-    }
-    const fault = rangeFault(messages, fromId, limit);
-    if (fault !== undefined) throw corrupt(this.directory, fault);
-    assert(isBatch(messages), "an empty range passed for a right one");
-    return messages;
   }
 
   private async trimBefore(beforeId: bigint, logPosition: bigint | undefined): Promise<number> {
@@ -408,17 +304,15 @@ export class MessageStore implements BufferArchive, CommitTarget {
     checkId("beforeId", beforeId);
     if (logPosition !== undefined) checkId("logPosition", logPosition);
     const throughId = beforeId === beginning ? beginning : beforeId - 1n;
-    if (throughId > this.newestId) {
+    if (throughId > this.lastId) {
       throw new InvalidOperation(
         `The buffer of ${this.component} cannot be trimmed before id=${beforeId}: the newest ` +
-          `durable message is id=${this.newestId}.`,
+          `durable message is id=${this.lastId}.`,
       );
     }
-    if (throughId <= this.state.trimmedId && logPosition === undefined) return 0;
+    if (throughId <= this.tiers.state.trimmedId && logPosition === undefined) return 0;
     const { state, deleted } = await this.written(this.cold.trim(throughId, logPosition));
-    if (state.trimmedId !== this.state.trimmedId) this.oldestId = undefined;
-    this.state = state;
-    this.hot.trim(state.trimmedId);
+    this.tiers.trimmed(state);
     return deleted;
   }
 
@@ -453,15 +347,6 @@ export class MessageStore implements BufferArchive, CommitTarget {
     this.wake();
     await this.commits.idle();
     await this.cold.close();
-  }
-
-  private async checkRange(fromId: bigint): Promise<void> {
-    if (fromId > this.newestId || this.newestId === beginning) {
-      throw new DataNotYetAvailable(fromId, this.newestId);
-    }
-    const { trimmedId } = this.state;
-    if (trimmedId === beginning || fromId > trimmedId) return;
-    throw new DataTrimmed(fromId, (await this.minId()) ?? trimmedId + 1n);
   }
 
   private checkWritable(): void {

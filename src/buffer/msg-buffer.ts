@@ -7,6 +7,7 @@ import type { BufferArchive, FollowOptions } from "./archive.ts";
 import { StorageError } from "./buffer-errors.ts";
 import { Observers, type BufferObserver } from "./buffer-observer.ts";
 import { resolveBufferOptions, type MsgBufferOptions } from "./buffer-options.ts";
+import type { BufferStats, ExcessRules } from "./buffer-stats.ts";
 import { messageOf, type Codec } from "./codec.ts";
 import type { Appended } from "./commit-queue.ts";
 import {
@@ -16,12 +17,7 @@ import {
   type BufferLosses,
   type LossRecorder,
 } from "./loss-ledger.ts";
-import {
-  openMessageStore,
-  type BufferStats,
-  type ExcessRules,
-  type MessageStore,
-} from "./message-store.ts";
+import { openMessageStore, type MessageStore } from "./message-store.ts";
 import { MsgReader } from "./msg-reader.ts";
 
 export interface LogOptions {

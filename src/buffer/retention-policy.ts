@@ -7,7 +7,7 @@
  *      └─ goes where it is forced, and recorded ─┘
  */
 import { GaplessError } from "../errors.ts";
-import type { ExcessRules } from "./message-store.ts";
+import type { ExcessRules } from "./buffer-stats.ts";
 
 /** What is too much: what either limit says. The newest message always stays. */
 export interface RetentionRules extends ExcessRules {

@@ -7,7 +7,7 @@
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { InvalidOperation } from "./buffer-errors.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
-import type { ExcessRules } from "./message-store.ts";
+import type { ExcessRules } from "./buffer-stats.ts";
 import { checkId } from "./range.ts";
 import {
   checkRetentionRules,

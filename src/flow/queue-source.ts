@@ -57,11 +57,12 @@ export function queueSource(subscriber: Subscriber, options: QueueSourceOptions 
   };
 
   return {
-    async *pending() {
+    pending() {
       // What was delivered and not acknowledged comes again with the first polls of `live`.
       const [first] = delivered;
       if (first !== undefined) subscriber.seekSequence(first.sequence);
       delivered = [];
+      return nothing();
     },
     live(signal) {
       const wait = subscriber.wait.bind(subscriber);
@@ -77,6 +78,8 @@ export function queueSource(subscriber: Subscriber, options: QueueSourceOptions 
     },
   };
 }
+
+async function* nothing(): AsyncGenerator<Batch, void, void> {}
 
 function decodeJournalled({ payload }: QueueMessage): Message {
   const [message, ...others] = unpackMessages(payload);

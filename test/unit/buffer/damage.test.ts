@@ -115,6 +115,20 @@ test("G7: damage crosses the threads with its code, at opening and at reading", 
   await assert.rejects(openIn(directory), isCorruptIn(directory));
 });
 
+test("G7: a row that is no chunk is damage, to who reads it and to who compares it", async (context) => {
+  const directory = temporaryDirectory(context);
+  await makeBuffer(directory);
+  const rows = await openColdRows(coldIn(directory));
+  const { lastId } = rows.opened;
+  const bytes = new Uint8Array(200).fill(7);
+  bytes.set([1, 0, 0, 0, 0, 0, 0, 0]);
+  await rows.commit([{ prevId: lastId, lastId: lastId + 1n, bytes }]);
+  await rows.close();
+  await using buffer = await openIn(directory, { capacity: 0 });
+  await assert.rejects(buffer.sync(lastId + 1n, 1), isCorruptIn(directory));
+  await assert.rejects(buffer.archive.digest(lastId + 1n, lastId + 1n), isCorruptIn(directory));
+});
+
 test("G7: a flipped table gives STORAGE_CORRUPT or the right messages", async (context) => {
   const pristine = path.join(temporaryDirectory(context), "pristine");
   await makeBuffer(pristine);

@@ -314,6 +314,7 @@ test("options that make no buffer are refused by name, and nothing is made", asy
     ["storage.writeBufferSize", { storage: { dbPath, writeBufferSize: 5 } }],
     ["storage.sync", { storage: { dbPath, sync: "yes" } }],
     ["ringBuffer.capacity", { ringBuffer: { capacity: 1.5 } }],
+    ["ringBuffer.capacity", { ringBuffer: { capacity: 0, overwriteOnFull: false } }],
     ["ringBuffer.overwriteOnFull", { ringBuffer: { overwriteOnFull: 1 } }],
   ];
   for (const [name, part] of wrong) {
