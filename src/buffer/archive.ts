@@ -29,8 +29,9 @@ export interface FollowOptions {
 }
 
 export interface ArchiveStatus {
-  /** Oldest and newest id that can be read; undefined where nothing is there. */
+  /** Oldest id that can be read; undefined where none can. */
   readonly minId: bigint | undefined;
+  /** Newest id there is, or was: undefined only where nothing ever came, not where all went. */
   readonly maxId: bigint | undefined;
   /** Of the replicated log, what of it has been applied; 0n where there is none. */
   readonly logPosition: bigint;

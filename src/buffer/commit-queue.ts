@@ -54,6 +54,15 @@ export class CommitQueue {
     });
   }
 
+  /** Carries out what no commit may overlap with, between two of them. */
+  async between(act: () => Promise<void>): Promise<void> {
+    while (this.running !== undefined) await this.running;
+    const acting = act();
+    const isOver = acting.catch(() => undefined);
+    this.running = isOver.then(() => this.run());
+    await acting;
+  }
+
   /** Resolves once nothing waits any more. */
   async idle(): Promise<void> {
     await this.running;

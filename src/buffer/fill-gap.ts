@@ -1,6 +1,7 @@
 /** Brings what is missing from peers: in chain order, whole, or an error that says why not. */
 import { lastIdOf, type Batch } from "../message.ts";
 import { PeerGroup, throughOnly, type GroupOptions } from "./peer-group.ts";
+import { checkId } from "./range.ts";
 
 export interface FillOptions extends GroupOptions {
   /** What is there already: the first message applied follows on it. 0n where nothing is. */
@@ -23,12 +24,15 @@ export interface FilledGap {
  * and the best is read from; where it fails, lies or answers too slowly, another one goes on from
  * where it was. Ids may skip: it is done when the chain shows that nothing is missing.
  *
- * @throws DataTrimmed where all peers have trimmed the next message, after `onLoss` was told;
- *   GaplessError PEER_UNAVAILABLE where nobody gave it for `timeoutMs`, with who was asked and
- *   what each said; whatever `apply` throws. What was applied stays applied.
+ * @throws InvalidOperation for what is no id; DataTrimmed where all peers have trimmed the next
+ *   message, after `onLoss` was told; GaplessError PEER_UNAVAILABLE where nobody gave it for
+ *   `timeoutMs`, with who was asked and what each said; whatever `apply` throws. What was applied
+ *   stays applied.
  */
 export async function fillGap(options: FillOptions): Promise<FilledGap> {
   const { afterId, throughId, apply } = options;
+  checkId("afterId", afterId);
+  checkId("throughId", throughId);
   const group = new PeerGroup(options);
   let lastId = afterId;
   let messages = 0;

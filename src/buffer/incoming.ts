@@ -32,6 +32,7 @@ export function packIncoming(
   const prevId = first?.prevId ?? lastId;
   let last = prevId;
   for (const message of messages) {
+    checkTypes(message);
     const { id } = message;
     if (follow(last, message) !== "next") {
       throw new DataCorrupted(last, message.prevId, `Within a batch, id=${id} does not follow`);
@@ -42,6 +43,16 @@ export function packIncoming(
   const chunks = packChunks(messages);
   const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes.length, 0);
   return { prevId, lastId: last, count: messages.length, bytes, chunks, logPosition };
+}
+
+/** Of a caller, or a codec, that the compiler has not seen: a text would be stored as zeros. */
+function checkTypes({ id, prevId, bytes }: Message): void {
+  if (typeof id === "bigint" && typeof prevId === "bigint" && bytes instanceof Uint8Array) return;
+  throw new GaplessError(
+    "MESSAGE_MALFORMED",
+    `Not a message: id=${String(id)} is a ${typeof id}, prevId=${String(prevId)} a ` +
+      `${typeof prevId}, bytes a ${typeof bytes}. Expected two bigints and a Uint8Array.`,
+  );
 }
 
 function checkMessage(message: Message): void {

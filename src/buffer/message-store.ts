@@ -27,6 +27,7 @@ import { CommitQueue, type Appended, type CommitTarget } from "./commit-queue.ts
 import { HotRing } from "./hot-ring.ts";
 import { countStored, packIncoming, type Incoming } from "./incoming.ts";
 import { checkId, checkReadArguments, rangeFault } from "./range.ts";
+import { unlessClosed } from "./unless-closed.ts";
 
 export interface BufferStats {
   readonly component: string;
@@ -137,10 +138,12 @@ export class MessageStore implements BufferArchive, CommitTarget {
     return this.observers.watch(
       async () => {
         this.checkWritable();
-        if (messages.length === 0 && logPosition === undefined) {
-          return { appended: 0, duplicates: 0 };
-        }
-        return this.commits.push(packIncoming(messages, logPosition, this.newestId));
+        if (logPosition !== undefined) checkId("logPosition", logPosition);
+        else if (messages.length === 0) return { appended: 0, duplicates: 0 };
+        const incoming = packIncoming(messages, logPosition, this.newestId);
+        const appended = await this.commits.push(incoming);
+        this.duplicates += appended.duplicates;
+        return appended;
       },
       (observer, ms, _result, error) => observer.appended?.(ms, error),
     );
@@ -176,6 +179,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   }
 
   async contains(id: bigint): Promise<boolean> {
+    this.checkOpen();
     checkId("id", id);
     if (id > this.newestId || id <= this.state.trimmedId || id === beginning) return false;
     try {
@@ -196,7 +200,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
 
   async status(): Promise<ArchiveStatus> {
     const minId = await this.minId();
-    const maxId = minId === undefined ? undefined : this.newestId;
+    const maxId = this.newestId === beginning ? undefined : this.newestId;
     return { minId, maxId, logPosition: this.logPosition };
   }
 
@@ -226,7 +230,8 @@ export class MessageStore implements BufferArchive, CommitTarget {
         await this.changed(signal);
         continue;
       }
-      const batch = await this.read(next, followMax);
+      const batch = await unlessClosed(this, this.read(next, followMax));
+      if (batch === undefined) return;
       next = lastIdOf(batch) + 1n;
       yield batch;
     }
@@ -264,17 +269,18 @@ export class MessageStore implements BufferArchive, CommitTarget {
 
   /** As `MsgBuffer.startAfter`. */
   async startAfter(id: bigint): Promise<void> {
-    this.checkWritable();
     checkId("id", id);
-    await this.commits.idle();
-    if (this.newestId !== beginning) {
-      throw new InvalidOperation(
-        `The buffer of ${this.component} cannot start after id=${id}: it has come to ` +
-          `id=${this.newestId}. Only an empty one can start anywhere.`,
-      );
-    }
-    this.state = (await this.written(this.cold.start(id))).state;
-    this.newestId = id;
+    await this.commits.between(async () => {
+      this.checkWritable();
+      if (this.newestId !== beginning) {
+        throw new InvalidOperation(
+          `The buffer of ${this.component} cannot start after id=${id}: it has come to ` +
+            `id=${this.newestId}. Only an empty one can start anywhere.`,
+        );
+      }
+      this.state = (await this.written(this.cold.start(id))).state;
+      this.newestId = id;
+    });
   }
 
   async stats(): Promise<BufferStats> {
@@ -315,7 +321,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   /** As `CommitTarget`. */
   checkRoom(count: number): void {
     const total = Number(this.appended.messages - this.state.trimmed.messages);
-    if (total + count <= this.totalMax) return;
+    if (count === 0 || total + count <= this.totalMax) return;
     throw new BufferFull(
       `The buffer of ${this.component} is full: messages=${total}, ${count} more are to come, ` +
         `capacity=${this.totalMax}. Trim what nobody needs any more, or let it overwrite.`,
@@ -348,7 +354,6 @@ export class MessageStore implements BufferArchive, CommitTarget {
     const messages = incoming.chunks.flatMap(({ bytes }) => unpackChunk(bytes));
     const stored = await this.storedLike(messages);
     const duplicates = countStored(messages, stored, this.state.trimmedId, newestId);
-    this.duplicates += duplicates;
     const fresh = packIncoming(messages.slice(duplicates), incoming.logPosition, newestId);
     if (fresh.prevId !== newestId) {
       throw new DataCorrupted(newestId, fresh.prevId, "A batch does not follow on what is stored");
@@ -356,19 +361,26 @@ export class MessageStore implements BufferArchive, CommitTarget {
     return { fresh, duplicates };
   }
 
-  /** What is stored from the first of the messages on, as far as they go. */
+  /** What is stored from the first of the messages on, as far as they go, and is not trimmed. */
   private async storedLike(messages: readonly Message[]): Promise<Message[]> {
     const stored: Message[] = [];
     const { newestId } = this;
-    const firstId = messages[0]?.id ?? beginning;
     const lastId = messages.at(-1)?.id ?? beginning;
-    let next = firstId > this.state.trimmedId ? firstId : this.state.trimmedId + 1n;
-    while (next <= lastId && next <= newestId) {
-      const batch = await this.readCold(next, followMax);
-      stored.push(...batch);
-      next = lastIdOf(batch) + 1n;
+    const limit = Math.min(messages.length, followMax);
+    let next = messages[0]?.id ?? beginning;
+    for (;;) {
+      const { trimmedId } = this.state;
+      if (next <= trimmedId) next = trimmedId + 1n;
+      if (next > lastId || next > newestId) return stored;
+      try {
+        const batch = this.hot.read(next, limit) ?? (await this.readCold(next, limit));
+        stored.push(...batch);
+        next = lastIdOf(batch) + 1n;
+      } catch (error) {
+        // A trim has come in between: there is less to compare with.
+        if (!(error instanceof DataTrimmed)) throw error;
+      }
     }
-    return stored;
   }
 
   private async readCold(fromId: bigint, limit: number): Promise<Batch> {
@@ -394,6 +406,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
   private async trimBefore(beforeId: bigint, logPosition: bigint | undefined): Promise<number> {
     this.checkWritable();
     checkId("beforeId", beforeId);
+    if (logPosition !== undefined) checkId("logPosition", logPosition);
     const throughId = beforeId === beginning ? beginning : beforeId - 1n;
     if (throughId > this.newestId) {
       throw new InvalidOperation(

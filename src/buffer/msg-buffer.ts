@@ -2,7 +2,7 @@
 import type { Link } from "../chain.ts";
 import { describeError } from "../errors.ts";
 import type { Sink } from "../flow/endpoints.ts";
-import type { Batch, Message } from "../message.ts";
+import type { Message } from "../message.ts";
 import type { BufferArchive, FollowOptions } from "./archive.ts";
 import { StorageError } from "./buffer-errors.ts";
 import { Observers, type BufferObserver } from "./buffer-observer.ts";
@@ -110,7 +110,7 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * @throws GaplessError DataTrimmed, DataNotYetAvailable; InvalidOperation; STORAGE_CORRUPT
    */
   async sync(startId: bigint, limit: number): Promise<Event[]> {
-    return this.decode(await this.store.readAll(startId, limit));
+    return this.decodeAll(await this.store.readAll(startId, limit));
   }
 
   /**
@@ -135,7 +135,8 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
 
   /** The newest id that is durable; undefined where nothing is kept. */
   async maxId(): Promise<bigint | undefined> {
-    return (await this.store.status()).maxId;
+    const isEmpty = (await this.store.minId()) === undefined;
+    return isEmpty ? undefined : this.store.lastId;
   }
 
   /** The oldest id that is kept; undefined where none is. */
@@ -164,7 +165,7 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
   }
 
   reader(startId: bigint): MsgReader<Event> {
-    return new MsgReader(this.store, (batch) => this.decode(batch), startId);
+    return new MsgReader(this.store, (message) => this.decode(message), startId);
   }
 
   /**
@@ -174,7 +175,7 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * @throws GaplessError DataTrimmed, also later: where a trim overtakes a slow reader
    */
   async *follow(fromId: bigint, options?: FollowOptions): AsyncGenerator<Event[], void, void> {
-    for await (const batch of this.store.follow(fromId, options)) yield this.decode(batch);
+    for await (const batch of this.store.follow(fromId, options)) yield this.decodeAll(batch);
   }
 
   /** Where a pump can put messages: its position is the newest id. */
@@ -218,18 +219,20 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
     return this.close();
   }
 
-  private decode(messages: readonly Message[] | Batch): Event[] {
-    return messages.map((message) => {
-      try {
-        return this.codec.decode(message);
-      } catch (cause) {
-        throw new StorageError(
-          "STORAGE_CORRUPT",
-          `id=${message.id} of ${this.component} cannot be decoded: ${describeError(cause)}. It ` +
-            "was written with another codec, or by another version of the application.",
-          { cause },
-        );
-      }
-    });
+  private decodeAll(messages: readonly Message[]): Event[] {
+    return messages.map((message) => this.decode(message));
+  }
+
+  private decode(message: Message): Event {
+    try {
+      return this.codec.decode(message);
+    } catch (cause) {
+      throw new StorageError(
+        "STORAGE_CORRUPT",
+        `id=${message.id} of ${this.component} cannot be decoded: ${describeError(cause)}. It ` +
+          "was written with another codec, or by another version of the application.",
+        { cause },
+      );
+    }
   }
 }

@@ -1,7 +1,8 @@
 /** One event after the other, from any id on. */
 import type { Link } from "../chain.ts";
-import { lastIdOf, type Batch } from "../message.ts";
+import { lastIdOf, type Batch, type Message } from "../message.ts";
 import { checkId } from "./range.ts";
+import { unlessClosed } from "./unless-closed.ts";
 
 /**
  *   an event     the next one
@@ -20,12 +21,12 @@ const readMax = 256;
 
 export class MsgReader<Event extends Link> {
   private readonly source: ReaderSource;
-  private readonly decode: (batch: Batch) => Event[];
+  private readonly decode: (message: Message) => Event;
   private nextId: bigint;
-  private ahead: Event[] = [];
+  private ahead: Message[] = [];
 
   /** Use `MsgBuffer.reader`. */
-  constructor(source: ReaderSource, decode: (batch: Batch) => Event[], startId: bigint) {
+  constructor(source: ReaderSource, decode: (message: Message) => Event, startId: bigint) {
     checkId("startId", startId);
     this.source = source;
     this.decode = decode;
@@ -38,21 +39,31 @@ export class MsgReader<Event extends Link> {
   }
 
   /**
-   * The next event. It never waits for one that is not there yet.
+   * The next event. It never waits for one that is not there yet. Calls may overlap: each gets
+   * another event.
    *
-   * @throws GaplessError DATA_TRIMMED where what comes next was trimmed, as long as no `seek` has
-   *   gone behind it; STORAGE_CORRUPT
+   * @throws GaplessError DATA_TRIMMED where what comes next was trimmed, and STORAGE_CORRUPT where
+   *   it cannot be read: again with each call, as long as no `seek` has gone behind it
    */
   async next(): Promise<Next<Event>> {
     const { source } = this;
-    if (this.ahead.length === 0) {
+    let message = this.ahead[0];
+    while (message === undefined) {
       if (source.isClosed) return "end";
-      if (this.nextId > source.lastId || source.lastId === 0n) return "not-yet";
-      const batch = await source.read(this.nextId, readMax);
-      this.ahead = this.decode(batch);
-      this.nextId = lastIdOf(batch) + 1n;
+      const { nextId } = this;
+      if (nextId > source.lastId || source.lastId === 0n) return "not-yet";
+      const batch = await unlessClosed(source, source.read(nextId, readMax));
+      if (batch === undefined) return "end";
+      // A seek, or another call, may have gone elsewhere meanwhile.
+      if (this.nextId === nextId && this.ahead.length === 0) {
+        this.ahead = [...batch];
+        this.nextId = lastIdOf(batch) + 1n;
+      }
+      message = this.ahead[0];
     }
-    return this.ahead.shift() ?? "not-yet";
+    const event = this.decode(message);
+    this.ahead.shift();
+    return event;
   }
 
   /** Goes to the first event whose id is at least `id`, in either direction. */

@@ -18,6 +18,7 @@ import { GaplessError, isGaplessError } from "../errors.ts";
 import { encodedBytes, lastIdOf, packMessages, type Batch } from "../message.ts";
 import type { BufferArchive } from "./archive.ts";
 import { InvalidOperation } from "./buffer-errors.ts";
+import { idMax } from "./cold-layout.ts";
 import { orAborted } from "./or-aborted.ts";
 import { toWireError } from "./peer-errors.ts";
 import { healthOf } from "./peer-health.ts";
@@ -190,6 +191,7 @@ async function* syncFrames(
       bytesLeft -= frame.messages.length;
       yield frame;
     }
+    if (nextId > idMax) return;
   }
 }
 

@@ -4,6 +4,7 @@ import type { BufferArchive } from "./archive.ts";
 import { messageBytesMax } from "./chunk.ts";
 import { checkPlace, parseAddress, type Place } from "./peer-address.ts";
 import { checkCertificate, checkIdentity } from "./peer-tls.ts";
+import { readMessagesMax } from "./peer-wire.ts";
 
 /** PEM, as in files that `openssl` writes. */
 export type Pem = string | Buffer;
@@ -23,7 +24,7 @@ export interface ServeOptions {
 export interface ServeLimits {
   /** A larger message is not sent, and ends the call: MESSAGE_TOO_LARGE. Default 16 MiB. */
   readonly messageBytes?: number;
-  /** The most that one call of Sync may ask for. Default 1,000,000. */
+  /** The most that one call of Sync may ask for, 16,384 at least. Default 1,000,000. */
   readonly rangeMessages?: number;
   /** Calls of Sync and Follow under way, of all clients together. Default 100. */
   readonly streams?: number;
@@ -82,7 +83,8 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
   const { messageBytes = messageBytesMax, rangeMessages = rangeMessagesDefault } = limits;
   const { streams = streamsDefault } = limits;
   checkWhole("limits.messageBytes", messageBytes, messageBytesMax);
-  checkWhole("limits.rangeMessages", rangeMessages, wireMax);
+  // Fewer than a client of this package asks for at a time would refuse every one of them.
+  checkWhole("limits.rangeMessages", rangeMessages, wireMax, readMessagesMax);
   checkWhole("limits.streams", streams, wireMax);
   return Object.freeze({ ...options, limits: { messageBytes, rangeMessages, streams } });
 }
@@ -99,12 +101,12 @@ export function resolvePeer(options: PeerOptions): ResolvedPeer {
   return Object.freeze({ ...options, place, timeoutMs });
 }
 
-/** @throws GaplessError CONFIG_INVALID where it is not from 1 to `max`. */
-export function checkWhole(name: string, value: number, max: number): void {
-  if (Number.isSafeInteger(value) && value >= 1 && value <= max) return;
+/** @throws GaplessError CONFIG_INVALID where it is not from `min` to `max`. */
+export function checkWhole(name: string, value: number, max: number, min = 1): void {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return;
   throw new GaplessError(
     "CONFIG_INVALID",
-    `${name}=${value}: expected a whole number from 1 to ${max}.`,
+    `${name}=${value}: expected a whole number from ${min} to ${max}.`,
   );
 }
 

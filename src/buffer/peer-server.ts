@@ -45,6 +45,8 @@ export async function serveBuffers(options: ServeOptions): Promise<BufferServer>
 const sessionMemoryMb = 256;
 /** Calls of one connection; a client beyond that waits. */
 const concurrentCallsMax = 128;
+/** A client whose machine is gone holds its streams until the system has asked for it in vain. */
+const keepAliveMs = 30_000;
 
 function createServer(
   { tls }: ResolvedServe,
@@ -53,6 +55,8 @@ function createServer(
   const shared = {
     settings: { maxConcurrentStreams: concurrentCallsMax },
     maxSessionMemory: sessionMemoryMb,
+    keepAlive: true,
+    keepAliveInitialDelay: keepAliveMs,
   };
   if (tls === undefined) return http2.createServer(shared, handler);
   const { key, cert, clientCa } = tls;

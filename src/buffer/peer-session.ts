@@ -102,15 +102,23 @@ export class PeerSession {
     this.session = session;
     clearInterval(this.pinging);
     this.pinging = setInterval(() => this.checkAlive(session), this.pingIntervalMs).unref();
+    // A machine that is gone in the middle of a handshake leaves a socket that waits for ever.
+    const timer = setTimeout(() => {
+      session.destroy(new Error("no connection comes about"));
+    }, this.options.pingTimeoutMs).unref();
     return new Promise((resolve, reject) => {
       // Stays: what fails after the connection is there ends its calls, and is told by them.
       session.on("error", reject);
-      session.on("close", () => reject(new Error("the connection was closed")));
+      session.on("close", () => {
+        clearTimeout(timer);
+        reject(new Error("the connection was closed"));
+      });
       session.on("goaway", () => {
         // With calls under way it closes once they are over.
         if (this.calls === 0) session.destroy();
       });
       session.on("connect", () => {
+        clearTimeout(timer);
         session.setLocalWindowSize(connectionWindowBytes);
         resolve(session);
       });

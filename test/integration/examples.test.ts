@@ -37,7 +37,7 @@ test("the example of the bus carries trades and signals, one run after the other
   }
 });
 
-/** A program of examples/queue that is running, and what it has printed. */
+/** A program that is running, and what it has printed. */
 class Running {
   readonly lines: string[] = [];
   private readonly program: string;
@@ -46,7 +46,7 @@ class Running {
 
   constructor(t: TestContext, program: string, ...words: string[]) {
     this.program = program;
-    const file = path.join(examples, "queue", program);
+    const file = path.join(examples, program);
     this.child = spawn(process.execPath, ["--conditions=source", file, ...words], {
       stdio: ["ignore", "pipe", "inherit"],
     });
@@ -80,12 +80,12 @@ class Running {
 test("the strategy of the example trades on a whole book of a living feed, and on no other", async (t) => {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-example-"));
   t.after(() => fs.rmSync(directory, { recursive: true, force: true }));
-  const strategy = new Running(t, "strategy.ts", directory);
-  const monitor = new Running(t, "monitor.ts", directory);
+  const strategy = new Running(t, "queue/strategy.ts", directory);
+  const monitor = new Running(t, "queue/monitor.ts", directory);
   await strategy.line(/^WaitingForFeed/);
   await monitor.line(/^no writer yet$/);
 
-  const first = new Running(t, "feed.ts", directory);
+  const first = new Running(t, "queue/feed.ts", directory);
   await strategy.line(/^Trading/);
   await monitor.line(/^writer open, epoch 1$/);
   assert.equal(await first.end("SIGKILL"), "SIGKILL");
@@ -93,7 +93,7 @@ test("the strategy of the example trades on a whole book of a living feed, and o
   await monitor.line(/^writer gone, epoch 1$/);
 
   // It goes on behind what it published last.
-  const second = new Running(t, "feed.ts", directory);
+  const second = new Running(t, "queue/feed.ts", directory);
   await strategy.line(/^Trading/);
   await monitor.line(/^writer open, epoch 2$/);
   await second.end("SIGKILL");
@@ -101,7 +101,7 @@ test("the strategy of the example trades on a whole book of a living feed, and o
   await monitor.line(/^writer gone, epoch 2$/);
 
   // It goes on with what comes now.
-  const third = new Running(t, "feed.ts", directory, "missing");
+  const third = new Running(t, "queue/feed.ts", directory, "missing");
   await strategy.line(/^Trading/);
   await monitor.line(/^writer open, epoch 3$/);
   await monitor.line(/^\d+ messages, \d+\/s, 1 segments, read by .*strategy \d+/);
@@ -132,3 +132,34 @@ test("the strategy of the example trades on a whole book of a living feed, and o
     else assert.match(line, pattern);
   }
 });
+
+test("a leader of the example that was killed has what the other one has, once it is back", async (t) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-examples-"));
+  t.after(() => fs.rmSync(directory, { recursive: true, force: true }));
+  const leader = (name: string): Running => new Running(t, "buffer/leader.ts", name, directory);
+  const [east, west] = [leader("east"), leader("west")];
+  await Promise.all([east.line(/^east: has 0 trades$/), west.line(/^west: has 0 trades$/)]);
+  const market = new Running(t, "buffer/market.ts", directory);
+  await Promise.all([east.line(/live at/), west.line(/live at/)]);
+  await east.line(/^east: [1-9]\d* trades$/);
+  assert.equal(await east.end("SIGKILL"), "SIGKILL");
+  // More than the ring has room for.
+  const before = countIn(await west.line(/^west: [1-9]\d* trades$/));
+  while (countIn(await west.line(/^west: \d+ trades$/)) < before + 5000);
+  const again = leader("east");
+  await again.line(/^east: has [1-9]\d* trades$/);
+  const filled = /, (\d+) from the other one$/.exec(await again.line(/live at/))?.[1];
+  assert.ok(Number(filled) > 1000, filled);
+  assert.equal(await market.end("SIGINT"), 0);
+  const address = (name: string): string => `unix:${directory}/${name}.sock`;
+  const words = ["buffer", "diff-peers", address("east"), address("west"), "--flow", "trades"];
+  const command = path.join(examples, "../src/cli/gapless.ts");
+  const { stdout } = await execute(process.execPath, ["--conditions=source", command, ...words]);
+  assert.match(stdout, /^same {2}id 1 to \d+, which all have: [\d,]+ messages$/m);
+  assert.equal(await again.end("SIGINT"), 0);
+  assert.equal(await west.end("SIGTERM"), 0);
+});
+
+function countIn(line: string): number {
+  return Number(/\d+/.exec(line)?.[0]);
+}

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import type { Message } from "../../../src/message.ts";
 import {
   hasCode,
   makeMessage,
@@ -71,6 +72,16 @@ test("bytes may be reused as soon as append has been called", async (context) =>
   assert.deepEqual((await buffer.archive.read(1n, 1))[0], makeMessage(1n, 0n));
 });
 
+test("a trim that overtakes what is appended again leaves the append as it is", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await buffer.append(makeMessages(0n, 5000));
+  const again = buffer.append(makeMessages(500n, 4600));
+  const trimmed = buffer.trim(4000n);
+  assert.deepEqual(await again, { appended: 100, duplicates: 4500 });
+  assert.equal(await trimmed, 3999);
+  assert.deepEqual(await buffer.sync(5000n, 200), makeMessages(4999n, 101));
+});
+
 test("G7: an append that is refused leaves nothing behind", async (context) => {
   const directory = temporaryDirectory(context);
   await using buffer = await openIn(directory);
@@ -84,6 +95,14 @@ test("G7: an append that is refused leaves nothing behind", async (context) => {
   await assert.rejects(buffer.append([good, tooLarge]), hasCode("MESSAGE_TOO_LARGE"));
   await assert.rejects(buffer.append([good, tooLate]), hasCode("MESSAGE_MALFORMED"));
   await assert.rejects(buffer.append([good, tooFar]), hasCode("MESSAGE_MALFORMED"));
+  for (const wrong of [{ id: 3 }, { prevId: undefined }, { bytes: "abc" }, { bytes: [1, 2] }]) {
+    const message = { ...good, ...wrong } as unknown as Message;
+    await assert.rejects(buffer.append([message]), hasCode("MESSAGE_MALFORMED"));
+  }
+  for (const logPosition of [-1n, 2n ** 64n, 5 as unknown as bigint]) {
+    await assert.rejects(buffer.append([good], { logPosition }), hasCode("INVALID_OPERATION"));
+    await assert.rejects(buffer.trim(1n, { logPosition }), hasCode("INVALID_OPERATION"));
+  }
   await buffer.append([]);
   assert.equal(buffer.lastId, 2n);
   const last = { ...makeMessage(2n ** 64n - 1n, 3n, 200_000), timestampNs: 2n ** 64n - 1n };

@@ -221,6 +221,23 @@ test("what all have trimmed is lost: recorded, told, and then the error", async 
   assert.deepEqual(rest.applied, makeMessages(1000n, 4000));
 });
 
+test("what was trimmed to the end is lost, and not merely late", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await buffer.append(makeMessages(0n, 100));
+  await buffer.trim(101n);
+  const server = await serve(context, [buffer.archive]);
+  const peer = connect(context, server.address);
+  assert.deepEqual(await peer.status(), { minId: undefined, maxId: 100n, logPosition: 0n });
+  assert.deepEqual(await peer.bounds(), { minId: 101n, maxId: 100n });
+  const { lost, fill } = filling([peer], { afterId: 50n, throughId: 80n });
+  await assert.rejects(fillGap(fill), (error) => {
+    assert.ok(error instanceof DataTrimmed);
+    assert.deepEqual([error.requestedId, error.minAvailableId], [51n, 101n]);
+    return true;
+  });
+  assert.deepEqual([lost[0]?.afterId, lost[0]?.throughId], [50n, 80n]);
+});
+
 test("what one has trimmed is not lost while another one does not answer", async () => {
   const trimmed = new ListArchive(makeMessages(0n, 5000));
   trimmed.trimmedThrough = 100n;
@@ -260,6 +277,14 @@ test("ids may skip: a range ends where the chain shows that nothing is missing",
     const lastId = afterId + BigInt(count) * 10n;
     assert.deepEqual(await fillGap(fill), { messages: count, lastId });
     assert.equal(applied.length, count);
+  }
+});
+
+test("G7: what is no id is an error of the caller, not a lie of the peers", async () => {
+  const list = new ListArchive(makeMessages(0n, 10));
+  for (const wrong of [{ afterId: -1n }, { throughId: 2n ** 64n }, { afterId: 5 as never }]) {
+    const { fill } = filling([list.archive], { throughId: 10n, ...wrong });
+    await assert.rejects(fillGap(fill), hasCode("INVALID_OPERATION"));
   }
 });
 

@@ -24,6 +24,7 @@ test("closing waits for the appends under way, and refuses later calls", async (
   await assert.rejects(buffer.archive.read(1n, 1), hasCode("CLOSED"));
   await assert.rejects(buffer.archive.bounds(), hasCode("CLOSED"));
   await assert.rejects(buffer.trim(2n), hasCode("CLOSED"));
+  await assert.rejects(buffer.contains(99n), hasCode("CLOSED"));
   await using reopened = await openIn(directory);
   assert.equal(reopened.lastId, 30n);
 });
@@ -35,6 +36,19 @@ test("a read under way when the buffer closes still gets its messages", async (c
   const read = buffer.archive.read(1n, 10);
   await buffer.close();
   assert.equal((await read).length, 10);
+});
+
+test("closing is the end for who reads or follows, also where a trim overtook them", async (context) => {
+  const buffer = await openIn(temporaryDirectory(context), { capacity: 0 });
+  await buffer.append(makeMessages(0n, 5000));
+  const following = buffer.follow(1n);
+  const reader = buffer.reader(1025n);
+  await following.next();
+  const trimmed = buffer.trim(4000n);
+  const ends = [following.next(), reader.next()];
+  await trimmed;
+  await buffer.close();
+  assert.deepEqual(await Promise.all(ends), [{ done: true, value: undefined }, "end"]);
 });
 
 test("a process that leaves its buffer open ends when nothing is to do", async (context) => {

@@ -7,6 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import {
   BufferFull,
+  bytesCodec,
   DataCorrupted,
   DataTrimmed,
   InvalidOperation,
@@ -16,6 +17,7 @@ import {
   StorageError,
 } from "../../../src/buffer/buffer.ts";
 import { decodeMark, encodeMark, markFile } from "../../../src/buffer/cold-layout.ts";
+import type { Message } from "../../../src/message.ts";
 import { hasCode, makeMessage, makeMessages, openIn, temporaryDirectory } from "./fixture.ts";
 
 interface Fill {
@@ -103,6 +105,42 @@ test("a reader tells a lag from the end, and can be sent back and forth", async 
   assert.equal(await reader.next(), "end");
 });
 
+test("calls of a reader that overlap each get another event, and a seek is never undone", async (t) => {
+  const buffer = await openIn(temporaryDirectory(t), { capacity: 0 });
+  await buffer.append(makeMessages(0n, 600));
+  const reader = buffer.reader(1n);
+  const taken = await Promise.all(Array.from({ length: 600 }, () => reader.next()));
+  const ids = taken.map((next) => (typeof next === "object" ? next.id : next));
+  assert.deepEqual(
+    ids,
+    makeMessages(0n, 600).map(({ id }) => id),
+  );
+  assert.equal(await reader.next(), "not-yet");
+  reader.seek(1n);
+  const next = reader.next();
+  reader.seek(400n);
+  assert.deepEqual([await next, await reader.next()], makeMessages(399n, 2));
+  await buffer.close();
+});
+
+test("a reader gives what is before an event that cannot be decoded, and what is behind it", async (t) => {
+  const decode = (message: Message): Message => {
+    if (message.id === 3n) throw new Error("of another version");
+    return message;
+  };
+  const codec = { ...bytesCodec, decode };
+  const storage = { dbPath: temporaryDirectory(t) };
+  await using buffer = await openMsgBuffer({ component: "me", storage, codec });
+  await buffer.append(makeMessages(0n, 5));
+  const reader = buffer.reader(1n);
+  assert.deepEqual([await reader.next(), await reader.next()], makeMessages(0n, 2));
+  await assert.rejects(reader.next(), hasCode("STORAGE_CORRUPT"));
+  await assert.rejects(reader.next(), hasCode("STORAGE_CORRUPT"));
+  assert.equal(reader.position, 3n);
+  reader.seek(4n);
+  assert.deepEqual(await reader.next(), makeMessage(4n, 3n));
+});
+
 test("who follows gets everything once, from the disk, from memory and live", async (t) => {
   await using buffer = await openIn(temporaryDirectory(t), { capacity: 50 });
   await buffer.append(makeMessages(0n, 2000));
@@ -161,6 +199,15 @@ test("a full ring that may not overwrite refuses, whole batches, until it is tri
     assert.deepEqual([first?.status, second?.status], ["fulfilled", "rejected"]);
     // What comes again needs no room.
     assert.equal((await buffer.append(makeMessages(40n, 58))).duplicates, 58);
+    await assert.rejects(buffer.append(makeMessages(40n, 61)), BufferFull);
+    assert.equal((await buffer.stats()).duplicates, 58);
+  }
+  {
+    // Nor is there where the buffer has become smaller than what it holds.
+    await using smaller = await openIn(directory, { ...limits, capacity: 50 });
+    assert.equal((await smaller.append(makeMessages(40n, 58))).duplicates, 58);
+    await smaller.append([], { logPosition: 1n });
+    await assert.rejects(smaller.append(makeMessages(98n, 1)), BufferFull);
   }
   await using buffer = await openIn(directory, limits);
   await assert.rejects(buffer.append(makeMessages(98n, 3)), BufferFull);
@@ -185,6 +232,35 @@ test("an empty buffer can start anywhere, once, and then says what it never had"
   assert.deepEqual(await buffer.sync(501n, 9), makeMessages(500n, 3));
   assert.equal((await buffer.stats()).total, 3);
   assert.equal(await buffer.trim(503n), 2);
+});
+
+test("an append never overlaps with where the buffer starts, nor do two starts", async (t) => {
+  const directory = temporaryDirectory(t);
+  {
+    await using buffer = await openIn(directory);
+    const [start, second, refused] = await Promise.allSettled([
+      buffer.startAfter(500n),
+      buffer.startAfter(600n),
+      buffer.append([makeMessage(501n, 0n)]),
+    ]);
+    assert.equal(start.status, "fulfilled");
+    assert.ok(second.status === "rejected" && second.reason instanceof InvalidOperation);
+    assert.ok(refused.status === "rejected" && refused.reason instanceof DataCorrupted);
+    assert.equal((await buffer.append(makeMessages(500n, 2))).appended, 2);
+  }
+  {
+    await using buffer = await openIn(directory);
+    assert.deepEqual(await buffer.sync(501n, 9), makeMessages(500n, 2));
+  }
+  const other = temporaryDirectory(t);
+  {
+    await using buffer = await openIn(other);
+    const appended = buffer.append(makeMessages(0n, 3));
+    await assert.rejects(buffer.startAfter(500n), InvalidOperation);
+    assert.equal((await appended).appended, 3);
+  }
+  await using buffer = await openIn(other);
+  assert.deepEqual(await buffer.sync(1n, 9), makeMessages(0n, 3));
 });
 
 test("what a buffer holds is counted, and what came of its reads", async (t) => {

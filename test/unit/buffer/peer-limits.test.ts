@@ -1,8 +1,11 @@
 /** What a server allows, and what it keeps for those who do not take it. */
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import test from "node:test";
 import type { BufferArchive } from "../../../src/buffer/archive.ts";
 import { InvalidOperation } from "../../../src/buffer/buffer-errors.ts";
+import { openConnection } from "../../../src/buffer/peer-connection.ts";
+import { resolvePeer } from "../../../src/buffer/peer-options.ts";
 import { GaplessError } from "../../../src/errors.ts";
 import type { Batch, Message } from "../../../src/message.ts";
 import { hasCode, makeMessages, nextLine, runProgram } from "./fixture.ts";
@@ -117,6 +120,26 @@ test("a client that is gone in the middle of a call gives its place back", async
   await untilResolves(() => Promise.all([peer.read(1n, 1), peer.read(1n, 1)]));
 });
 
+test("a client whose machine is gone is asked for by the system", async (context) => {
+  const list = new ListArchive(makeMessages(0n, 10));
+  const listen = { host: "127.0.0.1", port: 0 };
+  const server = await serve(context, [list.archive], { listen });
+  const following = connect(context, server.address).follow(1n);
+  await following.next();
+  const port = Number(server.address.split(":").at(-1));
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  // proc(5): of a connection that is idle, the timer is 2 where it is kept alive, else 0.
+  const timers = (): string[] =>
+    fs
+      .readFileSync("/proc/net/tcp", "utf8")
+      .split("\n")
+      .map((line) => line.trim().split(/\s+/))
+      .filter(([, address, , state]) => address === local && state === "01")
+      .map(([, , , , , timer = ""]) => timer.slice(0, 2));
+  await until(() => timers().includes("02"));
+  await following.return(undefined);
+});
+
 test("a deadline ends what an archive does not answer, on both ends", async (context) => {
   let left = 0;
   const hanging: BufferArchive = {
@@ -143,12 +166,16 @@ test("a deadline ends what an archive does not answer, on both ends", async (con
 
 test("a call for more than a range holds is refused, not cut short", async (context) => {
   const list = new ListArchive(makeMessages(0n, 500));
-  const server = await serve(context, [list.archive], { limits: { rangeMessages: 100 } });
+  const server = await serve(context, [list.archive], { limits: { rangeMessages: 16_384 } });
+  // Of this package, no client ever asks for more than the least that a server may allow.
   const peer = connect(context, server.address);
-  assert.equal((await peer.read(1n, 100)).length, 100);
-  await assert.rejects(peer.read(1n, 101), (error) => {
+  assert.equal((await peer.read(1n, Number.MAX_SAFE_INTEGER)).length, 500);
+  const raw = openConnection(resolvePeer({ address: server.address, flow }));
+  context.after(() => raw.close());
+  assert.equal((await raw.sync(1n, 16_384, 0).next()).done, false);
+  await assert.rejects(raw.sync(1n, 16_385, 0).next(), (error) => {
     assert.ok(error instanceof InvalidOperation);
-    assert.match(error.message, /limit=101: this peer answers 1 to 100/);
+    assert.match(error.message, /limit=16385: this peer answers 1 to 16384/);
     return true;
   });
 });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
+import net from "node:net";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import {
@@ -107,6 +108,30 @@ test(
       const peer = connect(context, server.address, { tls: { ca, ...shown }, timeoutMs: 1000 });
       await assert.rejects(peer.read(1n, 1), hasCode("PEER_UNAVAILABLE"));
     }
+  },
+);
+
+test(
+  "a handshake that is never answered is given up, and the next server there is found",
+  { skip },
+  async (context) => {
+    const authority = new Authority(context);
+    const identity = authority.sign("server", "IP:127.0.0.1");
+    const sockets: net.Socket[] = [];
+    const mute = net.createServer((socket) => sockets.push(socket.on("error", () => undefined)));
+    context.after(() => sockets.forEach((socket) => socket.destroy()));
+    const port = await new Promise<number>((resolve) => {
+      mute.listen(0, "127.0.0.1", () => resolve((mute.address() as net.AddressInfo).port));
+    });
+    const { ca } = authority;
+    const peer = connect(context, `127.0.0.1:${port}`, { tls: { ca }, timeoutMs: 500 });
+    await assert.rejects(peer.read(1n, 1), hasCode("PEER_UNAVAILABLE"));
+    await assert.rejects(peer.follow(1n).next(), hasCode("PEER_UNAVAILABLE"));
+    mute.close();
+    const flows = [new ListArchive(messages).archive];
+    await serve(context, flows, { listen: { host: "127.0.0.1", port }, tls: identity });
+    const received = await peer.read(1n, 5).catch(() => peer.read(1n, 5));
+    assert.equal(received.length, 5);
   },
 );
 

@@ -26,6 +26,7 @@ import {
   makeMessage,
   makeMessages,
   nextLine,
+  openIn,
   readAll,
   runProgram,
   temporaryDirectory,
@@ -167,6 +168,17 @@ test("ids of 64 bits, empty bounds and large messages cross the wire whole", asy
   assert.deepEqual(await peer.status(), { minId: top, maxId: top, logPosition: 0n });
   list.trimmedThrough = top;
   assert.deepEqual(await peer.status(), { ...empty, maxId: top });
+});
+
+test("a range of a buffer ends at the last id there can be", async (context) => {
+  const top = 2n ** 64n - 1n;
+  await using buffer = await openIn(temporaryDirectory(context));
+  const messages = [makeMessage(5n, 0n), { ...makeMessage(top, 5n), timestampNs: 0n }];
+  await buffer.append(messages);
+  const server = await serve(context, [buffer.archive]);
+  const peer = connect(context, server.address);
+  assert.deepEqual(await peer.read(1n, 10), messages);
+  assert.deepEqual(await peer.read(top, 10), messages.slice(1));
 });
 
 test("a reply is bounded, by bytes and by messages, whatever is asked for", async (context) => {
@@ -328,7 +340,12 @@ test("what names no place, and options that make no sense, are CONFIG_INVALID", 
     assert.throws(() => connectPeer({ address, flow, ...wrong }), hasCode("CONFIG_INVALID"));
   }
   const listen = { path: path.join(directory, "other.sock") };
-  const limits = [{ messageBytes: 0 }, { rangeMessages: 2 ** 32 }, { streams: 1.5 }];
+  const limits = [
+    { messageBytes: 0 },
+    { rangeMessages: 2 ** 32 },
+    { rangeMessages: 16_383 },
+    { streams: 1.5 },
+  ];
   const wrong = [
     { flows: [] },
     { flows: [...flows, ...flows] },
