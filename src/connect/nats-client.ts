@@ -79,6 +79,11 @@ export function isStreamNotFound({ jetStream }: NatsClient, error: unknown): boo
   return error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound;
 }
 
+/** Whether the servers say that the place behind the sequence that was expected is not free. */
+export function isPlaceTaken({ jetStream }: NatsClient, error: unknown): boolean {
+  return error instanceof jetStream.JetStreamApiError && error.code === apiCode.wrongLastSequence;
+}
+
 /** The error for what has not succeeded in all the time it had. */
 export function unavailable(what: string, ms: number, reason: unknown): GaplessError {
   return new GaplessError(

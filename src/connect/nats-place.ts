@@ -15,6 +15,7 @@ import type { MsgHdrs } from "@nats-io/transport-node";
 import { randomUUID } from "node:crypto";
 import { GaplessError } from "../errors.ts";
 import { readCommand, type LogEntry } from "../flow/replicated-log.ts";
+import { isPlaceTaken, type NatsClient } from "./nats-client.ts";
 
 const placeHeader = "Nats-Expected-Last-Sequence";
 const idHeader = "Nats-Msg-Id";
@@ -43,28 +44,26 @@ export function storedEntry({ seq, header, data }: StoredMsg): LogEntry | undefi
   return entryOf(seq, { headers: header, data });
 }
 
+/** What proposing needs of a connection. */
+export interface ProposingParts {
+  readonly client: NatsClient;
+  readonly manager: JetStreamManager;
+  readonly stream: string;
+  readonly subject: string;
+  /** Asks that another server lead the stream. */
+  readonly changeLeader: () => Promise<void>;
+}
+
 /** Who publishes commands to their places, one after the other. */
 export class Proposer {
+  private readonly parts: ProposingParts;
   private readonly publisher: JetStreamClient;
-  private readonly manager: JetStreamManager;
-  private readonly stream: string;
-  private readonly subject: string;
-  private readonly changeLeader: () => Promise<void>;
   /** The newest sequence that is known to be taken. */
   private newest: number;
 
-  constructor(
-    manager: JetStreamManager,
-    stream: string,
-    subject: string,
-    newest: number,
-    changeLeader: () => Promise<void>,
-  ) {
-    this.changeLeader = changeLeader;
-    this.manager = manager;
-    this.publisher = manager.jetstream();
-    this.stream = stream;
-    this.subject = subject;
+  constructor(parts: ProposingParts, newest: number) {
+    this.parts = parts;
+    this.publisher = parts.manager.jetstream();
     this.newest = newest;
   }
 
@@ -74,29 +73,55 @@ export class Proposer {
     let last = this.newest;
     let wasSent = false;
     let tries = 0;
-    return async () => {
-      if (wasSent) {
-        const taken = await this.look(id, last);
-        if (taken === "mine") return this.took(last + 1);
-        if (taken === "another's") last = await this.newestBehind(last);
-        // Its place is free, and it does not get there: what leads may have lost what is before.
-        else if (++tries % triesPerLeader === 0) await this.changeLeader();
-      }
+
+    /** Its place, where it has one; goes on to the next one where another command has this one. */
+    const look = async (): Promise<"nobody's" | "another's" | bigint> => {
+      const taken = await this.look(id, last);
+      if (taken === "mine") return this.took(last + 1);
+      if (taken === "another's") last = await this.newestBehind(last);
+      return taken;
+    };
+    const send = async (): Promise<bigint> => {
       wasSent = true;
-      const { seq } = await this.publisher.publish(this.subject, bytes, {
+      const { stream, subject } = this.parts;
+      const { seq } = await this.publisher.publish(subject, bytes, {
         msgID: `${id}-${last}`,
         timeout: timeoutMs,
-        expect: { streamName: this.stream, lastSequence: last },
+        expect: { streamName: stream, lastSequence: last },
       });
       // Recognised as sent before, and not in its place yet; or what leads has lost something.
       if (seq !== last + 1) throw new Error(`sequence=${seq} was given for ${last + 1}`);
       return this.took(seq);
     };
+
+    return async () => {
+      if (wasSent) {
+        const place = await look();
+        if (typeof place === "bigint") return place;
+        // Its place is free, and it does not get there: what leads may have lost what is before.
+        if (place === "nobody's" && ++tries % triesPerLeader === 0) await this.parts.changeLeader();
+      }
+      const giveUpMs = performance.now() + timeoutMs;
+      for (;;) {
+        try {
+          return await send();
+        } catch (error) {
+          const isRace = isPlaceTaken(this.parts.client, error);
+          if (!isRace || performance.now() >= giveUpMs) throw error;
+          // Others were faster. Who pauses here is kept waiting by them for as long as they go on.
+          const place = await look();
+          if (typeof place === "bigint") return place;
+          if (place === "nobody's") throw error;
+        }
+      }
+    };
   }
 
   /** Who has the place behind a sequence. */
   private async look(id: string, last: number): Promise<"nobody's" | "mine" | "another's"> {
-    const message = await this.manager.streams.getMessage(this.stream, { seq: last + 1 });
+    const message = await this.parts.manager.streams.getMessage(this.parts.stream, {
+      seq: last + 1,
+    });
     if (message === null) return (await this.isGivenUp(last + 1)) ? "another's" : "nobody's";
     return message.header.get(idHeader) === `${id}-${last}` ? "mine" : "another's";
   }
@@ -106,12 +131,12 @@ export class Proposer {
    * can tell any more; proposed again, it does no harm.
    */
   private async isGivenUp(sequence: number): Promise<boolean> {
-    const { state } = await this.manager.streams.info(this.stream);
+    const { state } = await this.parts.manager.streams.info(this.parts.stream);
     return sequence < state.first_seq;
   }
 
   private async newestBehind(last: number): Promise<number> {
-    const { state } = await this.manager.streams.info(this.stream);
+    const { state } = await this.parts.manager.streams.info(this.parts.stream);
     return Math.max(state.last_seq, last + 1);
   }
 

@@ -135,7 +135,8 @@ class JetStreamLog implements NatsLog {
       await connection.request(request, "", { timeout: attemptMs }).catch(() => undefined);
     };
     const { changeLeader } = this;
-    this.proposer = new Proposer(manager, stream, subject, state.last_seq, changeLeader);
+    const proposing = { client, manager, stream, subject, changeLeader };
+    this.proposer = new Proposer(proposing, state.last_seq);
     this.created = created;
     this.options = options;
   }

@@ -277,6 +277,31 @@ test(
   },
 );
 
+test(
+  "who proposes now and then is not kept waiting by who never stops",
+  { skip: lacksNats },
+  async () => {
+    await using nats = await someNats();
+    const options = { ...optionsFor(nats.servers), timeoutMs: 60_000 };
+    await using busy = await connectNatsLog(options);
+    await using rare = await connectNatsLog(options);
+    let isOver = false;
+    const proposing = (async () => {
+      while (!isOver) await busy.propose({ kind: "trim", beforeId: 0n });
+    })();
+    let waitedMs = 0;
+    for (let turn = 1; turn <= 5; turn++) {
+      await pause(100);
+      const startedMs = performance.now();
+      await rare.propose({ kind: "trim", beforeId: 1n });
+      waitedMs += performance.now() - startedMs;
+    }
+    isOver = true;
+    await proposing;
+    assert.ok(waitedMs < 5000, `waited for ${Math.round(waitedMs)} ms`);
+  },
+);
+
 test("a message whose sequence is not the place that it names is of a copy that is wrong", () => {
   const data = encodeCommand({ kind: "trim", beforeId: 5n });
   const named = headers();
