@@ -1,6 +1,6 @@
 /**
- * What the doors of a queue check of what they are given: by its name, and what was expected. All
- * of it is beside the hot paths.
+ * What doors check of what they are given: by its name, and what was expected. All of it is beside
+ * the hot paths.
  */
 import { GaplessError } from "./errors.ts";
 

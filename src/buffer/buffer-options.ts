@@ -1,7 +1,7 @@
 /** The options of a buffer, checked. */
 import path from "node:path";
+import { checkOptions, checkWhole, wrong, type OptionNames } from "../arguments.ts";
 import type { Link } from "../chain.ts";
-import { GaplessError } from "../errors.ts";
 import type { Message } from "../message.ts";
 import { bytesCodec, type Codec } from "./codec.ts";
 import type { ColdOptions } from "./cold-protocol.ts";
@@ -58,44 +58,54 @@ export interface ResolvedBufferOptions<Event extends Link> {
 }
 
 const mebibyte = 1024 * 1024;
-const nameExpected = "letters, digits, _, . and -, not beginning with a dot";
+
+const optionNames = {
+  component: true,
+  ringBuffer: true,
+  storage: true,
+  codec: true,
+} as const satisfies OptionNames<MsgBufferOptions>;
+const ringNames = {
+  capacity: true,
+  bytesMax: true,
+  overwriteOnFull: true,
+} as const satisfies OptionNames<RingBufferOptions>;
+const storageNames = {
+  dbPath: true,
+  cfName: true,
+  useCompression: true,
+  writeBufferSize: true,
+  sync: true,
+} as const satisfies OptionNames<StorageOptions>;
 
 /** @throws GaplessError CONFIG_INVALID */
 export function resolveBufferOptions<Event extends Link>(
   options: MsgBufferOptions<Event>,
 ): ResolvedBufferOptions<Event> {
+  checkOptions<object>("openMsgBuffer", options, optionNames);
   const { component, ringBuffer = {}, storage } = options;
+  checkOptions("ringBuffer", ringBuffer, ringNames);
+  checkOptions("storage", storage, storageNames);
   const codec = options.codec ?? (bytesCodec as Codec<Link> as Codec<Event>);
   const { capacity = 10_000, bytesMax = 64 * mebibyte, overwriteOnFull = true } = ringBuffer;
   const { dbPath, cfName = "messages", useCompression = true, sync = true } = storage;
   const { writeBufferSize = 64 * mebibyte } = storage;
-  const check = (isRight: boolean, what: string, value: unknown, expected: string): void => {
-    if (isRight) return;
-    throw new GaplessError(
-      "CONFIG_INVALID",
-      `The buffer of component=${component}: ${what}=${String(value)}, expected ${expected}.`,
-    );
-  };
-  const checkName = (what: string, value: unknown): void => {
-    check(typeof value === "string" && /^[\w-][\w.-]*$/.test(value), what, value, nameExpected);
-  };
-  const checkFlag = (what: string, value: unknown): void => {
-    check(typeof value === "boolean", what, value, "true or false");
-  };
-  const checkCount = (what: string, value: number, least: number): void => {
-    const isRight = Number.isSafeInteger(value) && value >= least;
-    check(isRight, what, value, `a whole number, at least ${least}`);
-  };
   checkName("component", component);
-  check(typeof dbPath === "string" && dbPath !== "", "storage.dbPath", dbPath, "a directory");
+  if (typeof dbPath !== "string" || dbPath === "") {
+    throw wrong("storage.dbPath", dbPath, "a directory");
+  }
   checkName("storage.cfName", cfName);
   checkFlag("ringBuffer.overwriteOnFull", overwriteOnFull);
-  // Where nothing is overwritten, the capacity is all there is room for.
-  checkCount("ringBuffer.capacity", capacity, overwriteOnFull ? 0 : 1);
-  checkCount("ringBuffer.bytesMax", bytesMax, 0);
-  checkCount("storage.writeBufferSize", writeBufferSize, mebibyte);
+  const capacityLeast = overwriteOnFull ? 0 : 1;
+  checkWhole("ringBuffer.capacity", capacity, capacityLeast, Number.MAX_SAFE_INTEGER);
+  checkWhole("ringBuffer.bytesMax", bytesMax, 0, Number.MAX_SAFE_INTEGER);
+  checkWhole("storage.writeBufferSize", writeBufferSize, mebibyte, Number.MAX_SAFE_INTEGER);
   checkFlag("storage.useCompression", useCompression);
   checkFlag("storage.sync", sync);
+  if (typeof codec !== "object" || codec === null) throw wrong("codec", codec, "a codec");
+  for (const name of ["encode", "decode"] as const) {
+    if (typeof codec[name] !== "function") throw wrong(`codec.${name}`, codec[name], "a function");
+  }
   return {
     component,
     codec,
@@ -108,4 +118,13 @@ export function resolveBufferOptions<Event extends Link>(
       writeBufferBytes: writeBufferSize,
     },
   };
+}
+
+function checkName(name: string, value: unknown): void {
+  if (typeof value === "string" && /^[\w-][\w.-]*$/.test(value)) return;
+  throw wrong(name, value, "letters, digits, _, . and -, not beginning with a dot");
+}
+
+function checkFlag(name: string, value: unknown): void {
+  if (typeof value !== "boolean") throw wrong(name, value, "true or false");
 }

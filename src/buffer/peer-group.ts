@@ -10,6 +10,7 @@
  * just given a right answer is asked again without a round.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { checkArray, checkWhole, wrong } from "../arguments.ts";
 import { beginning, follow } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
@@ -19,7 +20,6 @@ import { answerWithin } from "./answer-within.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
 import { lie } from "./peer-answer.ts";
 import { jitteredMs } from "./peer-backoff.ts";
-import { checkWhole } from "./peer-options.ts";
 
 /** Who can be asked for what is missing: what `connectPeer` makes, or any archive of a buffer. */
 export type GapPeer = Pick<BufferArchive, "read" | "status"> & {
@@ -101,6 +101,8 @@ export class PeerGroup {
   private ahead: ReadAhead | undefined;
 
   constructor(options: GroupOptions) {
+    checkArray("peers", options.peers, "peers");
+    if (options.peers.length === 0) throw wrong("peers", options.peers, "one peer at least");
     this.members = options.peers.map((peer, index) => ({
       peer,
       address: peer.address ?? `peer ${index + 1}`,
@@ -110,9 +112,9 @@ export class PeerGroup {
     }));
     const { timeoutMs = timeoutMsDefault, answerTimeoutMs = answerTimeoutMsDefault } = options;
     const { batchMax = batchMaxDefault } = options;
-    checkWhole("timeoutMs", timeoutMs, timeoutMsMax);
-    checkWhole("answerTimeoutMs", answerTimeoutMs, timeoutMsMax);
-    checkWhole("batchMax", batchMax, Number.MAX_SAFE_INTEGER);
+    checkWhole("timeoutMs", timeoutMs, 1, timeoutMsMax);
+    checkWhole("answerTimeoutMs", answerTimeoutMs, 1, timeoutMsMax);
+    checkWhole("batchMax", batchMax, 1, Number.MAX_SAFE_INTEGER);
     this.timeoutMs = timeoutMs;
     this.answerTimeoutMs = answerTimeoutMs;
     this.batchMax = batchMax;
@@ -310,7 +312,7 @@ export class PeerGroup {
 
   private unavailable(what: string): GaplessError {
     const answers = this.answers().map(({ address, answer }) => `${address}: ${answer}`);
-    const said = answers.length === 0 ? "there are no peers" : answers.join(" | ");
+    const said = answers.join(" | ");
     return new GaplessError("PEER_UNAVAILABLE", `No peer gave ${what}. Asked were ${said}`);
   }
 

@@ -1,4 +1,5 @@
 /** What a server and a client of peers are told, checked once. */
+import { checkArray, checkOptions, checkWhole, wrong, type OptionNames } from "../arguments.ts";
 import { GaplessError } from "../errors.ts";
 import type { BufferArchive } from "./archive.ts";
 import { messageBytesMax } from "./chunk.ts";
@@ -10,8 +11,8 @@ import { readMessagesMax } from "./peer-wire.ts";
 export type Pem = string | Buffer;
 
 export interface ServeOptions {
-  /** Each is served under its `component`. */
-  readonly flows: readonly BufferArchive[];
+  /** Buffers, or archives of them, each served under its `component`. */
+  readonly flows: readonly (BufferArchive | { readonly archive: BufferArchive })[];
   /** A Unix domain socket, or a TCP port; port 0 takes one that is free. */
   readonly listen: Place;
   /** The server's own key and certificate. With `clientCa`, clients have to show one of theirs. */
@@ -51,7 +52,8 @@ export interface PeerOptions {
   readonly timeoutMs?: number;
 }
 
-export type ResolvedServe = Omit<ServeOptions, "limits"> & {
+export type ResolvedServe = Omit<ServeOptions, "flows" | "limits"> & {
+  readonly flows: readonly BufferArchive[];
   readonly limits: Required<ServeLimits>;
 };
 
@@ -65,9 +67,33 @@ const streamsDefault = 100;
 /** The wire has 32 bits for a limit. */
 const wireMax = 0xffff_ffff;
 
+const serveNames = {
+  flows: true,
+  listen: true,
+  tls: true,
+  bearerToken: true,
+  limits: true,
+} as const satisfies OptionNames<ServeOptions>;
+const limitNames = {
+  messageBytes: true,
+  rangeMessages: true,
+  streams: true,
+} as const satisfies OptionNames<ServeLimits>;
+const peerNames = {
+  address: true,
+  flow: true,
+  tls: true,
+  bearerToken: true,
+  timeoutMs: true,
+} as const satisfies OptionNames<PeerOptions>;
+
 /** @throws GaplessError CONFIG_INVALID */
 export function resolveServe(options: ServeOptions): ResolvedServe {
-  const { flows, listen, tls, bearerToken, limits = {} } = options;
+  checkOptions("serveBuffers", options, serveNames);
+  const { listen, tls, bearerToken, limits = {} } = options;
+  checkArray("flows", options.flows, "buffers");
+  checkOptions("limits", limits, limitNames);
+  const flows = options.flows.map(archiveOf);
   checkPlace(listen);
   checkToken(bearerToken);
   if (tls !== undefined) checkIdentity(tls);
@@ -82,32 +108,32 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
   }
   const { messageBytes = messageBytesMax, rangeMessages = rangeMessagesDefault } = limits;
   const { streams = streamsDefault } = limits;
-  checkWhole("limits.messageBytes", messageBytes, messageBytesMax);
+  checkWhole("limits.messageBytes", messageBytes, 1, messageBytesMax);
   // Fewer than a client of this package asks for at a time would refuse every one of them.
-  checkWhole("limits.rangeMessages", rangeMessages, wireMax, readMessagesMax);
-  checkWhole("limits.streams", streams, wireMax);
-  return Object.freeze({ ...options, limits: { messageBytes, rangeMessages, streams } });
+  checkWhole("limits.rangeMessages", rangeMessages, readMessagesMax, wireMax);
+  checkWhole("limits.streams", streams, 1, wireMax);
+  return Object.freeze({ ...options, flows, limits: { messageBytes, rangeMessages, streams } });
 }
 
 /** @throws GaplessError CONFIG_INVALID */
 export function resolvePeer(options: PeerOptions): ResolvedPeer {
+  checkOptions("connectPeer", options, peerNames);
   const { address, flow, tls, bearerToken, timeoutMs = timeoutMsDefault } = options;
   const place = parseAddress(address);
   checkToken(bearerToken);
   if (tls !== undefined) checkIdentity(tls);
   if (tls?.ca !== undefined) checkCertificate("ca", tls.ca);
-  if (flow === "") throw new GaplessError("CONFIG_INVALID", `flow of ${address} is empty.`);
-  checkWhole("timeoutMs", timeoutMs, timeoutMsMax);
+  if (typeof flow !== "string" || flow === "") {
+    throw wrong("flow", flow, "the component of a buffer that is served there");
+  }
+  checkWhole("timeoutMs", timeoutMs, 1, timeoutMsMax);
   return Object.freeze({ ...options, place, timeoutMs });
 }
 
-/** @throws GaplessError CONFIG_INVALID where it is not from `min` to `max`. */
-export function checkWhole(name: string, value: number, max: number, min = 1): void {
-  if (Number.isSafeInteger(value) && value >= min && value <= max) return;
-  throw new GaplessError(
-    "CONFIG_INVALID",
-    `${name}=${value}: expected a whole number from ${min} to ${max}.`,
-  );
+function archiveOf(flow: ServeOptions["flows"][number]): BufferArchive {
+  const archive = "archive" in flow ? flow.archive : flow;
+  if (typeof archive.status === "function") return archive;
+  throw wrong("flows", flow, "buffers, or archives of buffers");
 }
 
 /** What a header can carry; the token itself is not for logs. */

@@ -6,6 +6,7 @@
  *      └─ goes ────────┘                         │
  *      └─ goes where it is forced, and recorded ─┘
  */
+import { checkArray, checkWhole } from "../arguments.ts";
 import { GaplessError } from "../errors.ts";
 import type { ExcessRules } from "./buffer-stats.ts";
 
@@ -43,18 +44,13 @@ export interface RetentionDecision {
 }
 
 /** @throws GaplessError CONFIG_INVALID without a limit, or where one is no whole number above 0. */
-export function checkRetentionRules(rules: RetentionRules): void {
-  const { count, ageMs } = rules;
+export function checkRetentionRules({ count, ageMs, consumers }: RetentionRules): void {
   if (count === undefined && ageMs === undefined) {
     throw new GaplessError("CONFIG_INVALID", "A retention without a limit: give count or ageMs.");
   }
-  for (const [key, value] of Object.entries({ count, ageMs })) {
-    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue;
-    throw new GaplessError(
-      "CONFIG_INVALID",
-      `${key}=${value} of a retention: expected a whole number above 0.`,
-    );
-  }
+  if (count !== undefined) checkWhole("count", count, 1, Number.MAX_SAFE_INTEGER);
+  if (ageMs !== undefined) checkWhole("ageMs", ageMs, 1, Number.MAX_SAFE_INTEGER);
+  if (consumers !== undefined) checkArray("consumers", consumers, "names");
 }
 
 /** Decides once. With `isForced`, consumers are not waited for. */

@@ -4,7 +4,8 @@
  *     await using retention = startRetention(buffer, { count: 100_000, consumers: ["oms"] });
  *     retention.acknowledge("oms", lastId); // whenever a consumer has dealt with more
  */
-import { GaplessError, isGaplessError } from "../errors.ts";
+import { checkFunctions, checkOptions, checkWhole, type OptionNames } from "../arguments.ts";
+import { isGaplessError, type GaplessError } from "../errors.ts";
 import { InvalidOperation } from "./buffer-errors.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
 import type { ExcessRules } from "./buffer-stats.ts";
@@ -36,6 +37,17 @@ export interface RetentionOptions extends RetentionRules {
 }
 
 const intervalMsDefault = 1000;
+const intervalMsMax = 2 ** 31 - 1;
+const optionNames = {
+  count: true,
+  ageMs: true,
+  consumers: true,
+  intervalMs: true,
+  trim: true,
+  onTrimmed: true,
+  onHeld: true,
+  onFailure: true,
+} as const satisfies OptionNames<RetentionOptions>;
 
 /**
  * Starts to look after a buffer. Nothing that a declared consumer has not acknowledged goes:
@@ -45,12 +57,11 @@ const intervalMsDefault = 1000;
  * @throws GaplessError CONFIG_INVALID
  */
 export function startRetention(buffer: RetainedBuffer, options: RetentionOptions): Retention {
+  checkOptions("startRetention", options, optionNames);
+  checkFunctions(options, "trim", "onTrimmed", "onHeld", "onFailure");
   checkRetentionRules(options);
   const { intervalMs = intervalMsDefault } = options;
-  if (typeof intervalMs !== "number" || !(intervalMs >= 1)) {
-    const problem = `intervalMs=${String(intervalMs)}, expected 1 millisecond or more.`;
-    throw new GaplessError("CONFIG_INVALID", `Retention of ${buffer.component}: ${problem}`);
-  }
+  checkWhole("intervalMs", intervalMs, 1, intervalMsMax);
   return new Retention(buffer, options, intervalMs);
 }
 
