@@ -10,9 +10,10 @@ const noDirectory = new Set(["ENOTDIR", "EEXIST", "EACCES", "EPERM", "EROFS", "E
 const noFile = /No such file or directory/;
 
 export function corrupt(directory: string, what: string, cause?: unknown): StorageError {
+  const found = what.replace(/\.$/, "");
   return new StorageError(
     "STORAGE_CORRUPT",
-    `The buffer in ${directory} is damaged: ${what.replace(/\.$/, "")}. Move the directory away and start again: ` +
+    `The buffer in ${directory} is damaged: ${found}. Move the directory away and start again: ` +
       "it is rebuilt from the stage before it.",
     { cause },
   );
