@@ -44,7 +44,9 @@ export class DataCorrupted extends GaplessError {
   readonly foundId: bigint;
 
   constructor(expectedId: bigint, foundId: bigint, what: string, options?: ErrorOptions) {
-    super("CHAIN_BROKEN", `${what}: expected id=${expectedId}, found id=${foundId}.`, options);
+    const ids =
+      expectedId === foundId ? `id=${foundId}` : `expected id=${expectedId}, found id=${foundId}`;
+    super("CHAIN_BROKEN", `${what}: ${ids}.`, options);
     this.expectedId = expectedId;
     this.foundId = foundId;
   }

@@ -102,10 +102,7 @@ export function resolveBufferOptions<Event extends Link>(
   checkWhole("storage.writeBufferSize", writeBufferSize, mebibyte, Number.MAX_SAFE_INTEGER);
   checkFlag("storage.useCompression", useCompression);
   checkFlag("storage.sync", sync);
-  if (typeof codec !== "object" || codec === null) throw wrong("codec", codec, "a codec");
-  for (const name of ["encode", "decode"] as const) {
-    if (typeof codec[name] !== "function") throw wrong(`codec.${name}`, codec[name], "a function");
-  }
+  checkCodec(codec);
   return {
     component,
     codec,
@@ -127,4 +124,11 @@ function checkName(name: string, value: unknown): void {
 
 function checkFlag(name: string, value: unknown): void {
   if (typeof value !== "boolean") throw wrong(name, value, "true or false");
+}
+
+function checkCodec(codec: object): void {
+  for (const name of ["encode", "decode"]) {
+    const found: unknown = Reflect.get(Object(codec), name);
+    if (typeof found !== "function") throw wrong(`codec.${name}`, found, "a function");
+  }
 }

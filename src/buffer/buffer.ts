@@ -2,12 +2,12 @@
  * The two-tier buffer: the newest messages in memory, all of them in RocksDB, any range by id.
  *
  *     await using buffer = await openMsgBuffer({
- *       component: "matching-engine",
+ *       component: "trades",
  *       storage: { dbPath: "/var/lib/exchange" },
  *     });
  *     await buffer.append(messages); // durable when this resolves
- *     const flows = [buffer.archive];
- *     await using server = await serveBuffers({ flows, listen: { host: "10.0.0.7", port: 7400 } });
+ *     const listen = { host: "10.0.0.7", port: 7400 };
+ *     await using server = await serveBuffers({ flows: [buffer], listen });
  *
  * and in another process, which has missed some:
  *
@@ -52,3 +52,5 @@ export {
   type RetentionOptions,
 } from "./retention.ts";
 export type { ConsumerPassedOver, RetentionDecision, RetentionRules } from "./retention-policy.ts";
+export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
+export type { Batch, Message } from "../message.ts";

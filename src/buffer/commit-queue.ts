@@ -8,6 +8,7 @@
  * What does not follow on the one before it is looked at by itself, once that is durable: it may
  * bring again what is stored, or leave a hole.
  */
+import { beginning } from "../chain.ts";
 import { DataCorrupted } from "./buffer-errors.ts";
 import type { Chunk } from "./chunk.ts";
 import type { Incoming } from "./incoming.ts";
@@ -114,7 +115,7 @@ export class CommitQueue {
     const { target } = this;
     try {
       if (incoming.prevId > target.lastId) {
-        throw new DataCorrupted(target.lastId, incoming.prevId, "A batch leaves a hole before it");
+        throw leavesHole(target.lastId, incoming.prevId);
       }
       const { fresh, duplicates } = await target.withoutStored(incoming);
       target.checkRoom(fresh.count);
@@ -135,4 +136,13 @@ function hasRoom(target: CommitTarget, count: number): boolean {
   } catch {
     return false;
   }
+}
+
+function leavesHole(lastId: bigint, prevId: bigint): DataCorrupted {
+  const instead =
+    lastId === beginning
+      ? `startAfter(${prevId}n) lets an empty buffer begin there`
+      : "what lies between comes first";
+  const what = `A batch leaves a hole before it (it follows on id=${prevId}; ${instead})`;
+  return new DataCorrupted(lastId, prevId, what);
 }

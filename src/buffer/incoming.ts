@@ -1,5 +1,5 @@
 /** Messages on their way into the buffer. Pure. */
-import { follow } from "../chain.ts";
+import { beginning, follow } from "../chain.ts";
 import { GaplessError } from "../errors.ts";
 import { encodedBytes, type Message } from "../message.ts";
 import { DataCorrupted } from "./buffer-errors.ts";
@@ -26,7 +26,7 @@ export interface Incoming {
 export function packIncoming(
   messages: readonly Message[],
   logPosition: bigint | undefined,
-  lastId = 0n,
+  lastId = beginning,
 ): Incoming {
   const [first] = messages;
   const prevId = first?.prevId ?? lastId;
@@ -47,6 +47,9 @@ export function packIncoming(
 
 /** Of a caller, or a codec, that the compiler has not seen: a text would be stored as zeros. */
 function checkTypes({ id, prevId, bytes }: Message): void {
+  if (id === beginning) {
+    throw new GaplessError("MESSAGE_MALFORMED", "A message has id=0: ids begin with 1.");
+  }
   if (typeof id === "bigint" && typeof prevId === "bigint" && bytes instanceof Uint8Array) return;
   throw new GaplessError(
     "MESSAGE_MALFORMED",

@@ -213,10 +213,12 @@ export class MessageStore implements BufferArchive, CommitTarget {
     checkId("id", id);
     await this.commits.between(async () => {
       this.checkWritable();
-      if (this.lastId !== beginning) {
+      const keepsNothing = this.tiers.state.trimmedId === this.lastId;
+      if (!keepsNothing || id < this.lastId) {
         throw new InvalidOperation(
           `The buffer of ${this.component} cannot start after id=${id}: it has come to ` +
-            `id=${this.lastId}. Only an empty one can start anywhere.`,
+            `id=${this.lastId}, and keeps ${keepsNothing ? "nothing" : "some of it"}. One that ` +
+            "keeps nothing can start further on: trim it to its end first.",
         );
       }
       const { state } = await this.written(this.cold.start(id));
@@ -264,6 +266,12 @@ export class MessageStore implements BufferArchive, CommitTarget {
   checkRoom(count: number): void {
     const total = Number(this.appended.messages - this.tiers.state.trimmed.messages);
     if (count === 0 || total + count <= this.totalMax) return;
+    if (count > this.totalMax) {
+      throw new InvalidOperation(
+        `An append of messages=${count} can never fit the buffer of ${this.component}, whose ` +
+          `capacity=${this.totalMax}.`,
+      );
+    }
     throw new BufferFull(
       `The buffer of ${this.component} is full: messages=${total}, ${count} more are to come, ` +
         `capacity=${this.totalMax}. Trim what nobody needs any more, or let it overwrite.`,

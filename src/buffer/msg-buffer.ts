@@ -121,9 +121,9 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
 
   /**
    * Lets a buffer begin behind an id instead of at the beginning of the stream: what came before
-   * is as if trimmed.
+   * is as if trimmed. One that was trimmed to its end goes on there, behind what is lost for good.
    *
-   * @throws GaplessError InvalidOperation where it holds, or has held, anything
+   * @throws GaplessError InvalidOperation where it keeps anything, or has been further
    */
   startAfter(id: bigint): Promise<void> {
     return this.store.startAfter(id);
@@ -223,12 +223,14 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
     try {
       return this.codec.decode(message);
     } catch (cause) {
-      throw new StorageError(
+      const error = new StorageError(
         "STORAGE_CORRUPT",
         `id=${message.id} of ${this.component} cannot be decoded: ${describeError(cause)}. It ` +
           "was written with another codec, or by another version of the application.",
         { cause },
       );
+      this.observers.tell((observer) => observer.queried?.(0, undefined, error));
+      throw error;
     }
   }
 }

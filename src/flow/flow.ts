@@ -43,5 +43,5 @@ export {
 } from "./replicated-log.ts";
 export { beginning, follow, type Link, type Placement } from "../chain.ts";
 export { GaplessError, isGaplessError, type Advice, type ErrorCode } from "../errors.ts";
-export { packMessages, unpackMessages, type Batch, type Message } from "../message.ts";
+export { isBatch, packMessages, unpackMessages, type Batch, type Message } from "../message.ts";
 export { decodeTrade, encodeTrade, type Market, type Trade } from "../trade.ts";

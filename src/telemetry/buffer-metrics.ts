@@ -94,6 +94,8 @@ function recorderOf(instruments: Instruments, attributes: Attributes): BufferObs
         return;
       }
       appendErrors.add(1, attributes);
+      // What a caller brought is no message: nothing that was kept is wrong.
+      if (isGaplessError(error, "MESSAGE_MALFORMED")) return;
       countLoss(instruments, attributes, error);
     },
     queried(durationMs, tier, error) {

@@ -297,7 +297,7 @@ test("a signal ends a fill, and what fails to apply is not asked for again", asy
   const apply = (): Promise<void> => Promise.reject(new Error("no room"));
   await assert.rejects(fillGap({ ...fill, signal: AbortSignal.any([]), apply }), /no room/);
   const none = filling([]);
-  await assert.rejects(fillGap(none.fill), hasCode("PEER_UNAVAILABLE"));
+  await assert.rejects(fillGap(none.fill), hasCode("CONFIG_INVALID"));
 });
 
 test("whatever peers have, a fill applies what they have together, and no more", async () => {

@@ -214,15 +214,17 @@ test("a full ring that may not overwrite refuses, whole batches, until it is tri
   assert.equal(await buffer.trim(51n), 50);
   await buffer.append(makeMessages(98n, 52));
   assert.equal((await buffer.stats()).total, 100);
+  // What no trim makes room for is not to be tried again.
+  await assert.rejects(buffer.append(makeMessages(150n, 101)), InvalidOperation);
 });
 
-test("an empty buffer can start anywhere, once, and then says what it never had", async (t) => {
+test("a buffer that keeps nothing can start further on, and then says what it never had", async (t) => {
   const directory = temporaryDirectory(t);
   {
     await using buffer = await openIn(directory);
     await assert.rejects(buffer.append(makeMessages(500n, 3)), DataCorrupted);
     await buffer.startAfter(500n);
-    await assert.rejects(buffer.startAfter(600n), InvalidOperation);
+    await assert.rejects(buffer.startAfter(400n), InvalidOperation);
     await assert.rejects(buffer.sync(500n, 1), DataTrimmed);
     await assert.rejects(buffer.sync(501n, 1), hasCode("DATA_NOT_YET_AVAILABLE"));
   }
@@ -234,13 +236,40 @@ test("an empty buffer can start anywhere, once, and then says what it never had"
   assert.equal(await buffer.trim(503n), 2);
 });
 
+test("a buffer goes on behind what is lost for good, once it was trimmed to its end", async (t) => {
+  const directory = temporaryDirectory(t);
+  {
+    await using buffer = await openIn(directory);
+    await buffer.append(makeMessages(0n, 10));
+    await assert.rejects(buffer.append(makeMessages(20n, 5)), {
+      code: "CHAIN_BROKEN",
+      message:
+        /hole before it \(it follows on id=20; what lies between comes first\): expected id=10/,
+    });
+    await assert.rejects(buffer.startAfter(20n), {
+      code: "INVALID_OPERATION",
+      message: /has come to id=10, and keeps some of it.* trim it to its end first/,
+    });
+    assert.equal(await buffer.trim(11n), 10);
+    await buffer.startAfter(20n);
+    await buffer.append(makeMessages(20n, 5));
+  }
+  await using buffer = await openIn(directory);
+  assert.deepEqual(await buffer.sync(21n, 9), makeMessages(20n, 5));
+  await assert.rejects(buffer.sync(11n, 1), DataTrimmed);
+  const { total, minId, maxId } = await buffer.stats();
+  assert.deepEqual({ total, minId, maxId }, { total: 5, minId: 21n, maxId: 25n });
+  assert.equal(await buffer.excess({ count: 1 }), undefined);
+  assert.equal(await buffer.trim(23n), 2);
+});
+
 test("an append never overlaps with where the buffer starts, nor do two starts", async (t) => {
   const directory = temporaryDirectory(t);
   {
     await using buffer = await openIn(directory);
     const [start, second, refused] = await Promise.allSettled([
       buffer.startAfter(500n),
-      buffer.startAfter(600n),
+      buffer.startAfter(400n),
       buffer.append([makeMessage(501n, 0n)]),
     ]);
     assert.equal(start.status, "fulfilled");
@@ -316,6 +345,8 @@ test("options that make no buffer are refused by name, and nothing is made", asy
     ["ringBuffer.capacity", { ringBuffer: { capacity: 1.5 } }],
     ["ringBuffer.capacity", { ringBuffer: { capacity: 0, overwriteOnFull: false } }],
     ["ringBuffer.overwriteOnFull", { ringBuffer: { overwriteOnFull: 1 } }],
+    ["codec.encode", { codec: "json" }],
+    ["codec.decode", { codec: { encode: () => new Uint8Array(1) } }],
   ];
   for (const [name, part] of wrong) {
     const options = { component: "test", storage: { dbPath }, ...part };
@@ -324,6 +355,11 @@ test("options that make no buffer are refused by name, and nothing is made", asy
       return (error as Error).message.includes(`${name}=`);
     });
   }
+  const unknown = { component: "test", storage: { dbPath, cfname: "b" } };
+  await assert.rejects(openMsgBuffer(unknown), {
+    code: "CONFIG_INVALID",
+    message: /^storage has no option cfname: there are dbPath, cfName, /,
+  });
   assert.equal(fs.existsSync(dbPath), false);
 });
 

@@ -5,7 +5,7 @@ import net from "node:net";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { create, toBinary, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
-import { connectPeer, serveBuffers } from "../../../src/buffer/buffer.ts";
+import { connectPeer, serveBuffers, type BufferArchive } from "../../../src/buffer/buffer.ts";
 import {
   BufferFull,
   DataCorrupted,
@@ -348,6 +348,8 @@ test("what names no place, and options that make no sense, are CONFIG_INVALID", 
   ];
   const wrong = [
     { flows: [] },
+    { flows: [{}] as unknown as BufferArchive[] },
+    { flow: flows },
     { flows: [...flows, ...flows] },
     { listen: { host: "localhost", port: 65_536 } },
     { bearerToken: "line\nbreak" },

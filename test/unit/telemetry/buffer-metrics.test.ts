@@ -3,7 +3,13 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import type { DataPoint, Histogram } from "@opentelemetry/sdk-metrics";
-import { fillGap, openMsgBuffer, type MsgBuffer, type RingBufferOptions } from "gapless/buffer";
+import {
+  fillGap,
+  jsonCodec,
+  openMsgBuffer,
+  type MsgBuffer,
+  type RingBufferOptions,
+} from "gapless/buffer";
 import { instrumentBuffer } from "gapless/telemetry";
 import { openColdRows } from "../../../src/buffer/cold-rocksdb.ts";
 import { packChunks } from "../../../src/buffer/chunk.ts";
@@ -92,6 +98,24 @@ test("lost and broken data is counted as that, and coming too early or a full bu
   assert.deepEqual(await counts(), [1, 2, 1]);
   await assert.rejects(buffer.append(makeMessages(200n, 1)), hasCode("CHAIN_BROKEN"));
   assert.deepEqual(await counts(), [2, 2, 2]);
+  // What is no message was never there to be lost.
+  await assert.rejects(buffer.append(makeMessages(0n, 1, 0, 0n)), hasCode("MESSAGE_MALFORMED"));
+  assert.deepEqual(await counts(), [3, 2, 2]);
+});
+
+test("an event that cannot be decoded is counted as damaged", async (context) => {
+  const { meter, collector } = openMeter(context);
+  const storage = { dbPath: temporaryDirectory(context) };
+  {
+    await using written = await openMsgBuffer({ component: "trades", storage });
+    await written.append(makeMessages(0n, 1));
+  }
+  await using buffer = await openMsgBuffer({ component: "trades", storage, codec: jsonCodec() });
+  using _metrics = instrumentBuffer(buffer, meter);
+  await assert.rejects(buffer.sync(1n, 1), hasCode("STORAGE_CORRUPT"));
+  const points = await collector.points();
+  assert.deepEqual(valuesOf(points, "query.errors"), [1]);
+  assert.deepEqual(valuesOf(points, "data_loss.detected"), [1]);
 });
 
 test("a range that no peer has any more is counted as lost by who could not fill it", async (context) => {
