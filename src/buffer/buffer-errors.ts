@@ -44,12 +44,17 @@ export class DataCorrupted extends GaplessError {
   readonly foundId: bigint;
 
   constructor(expectedId: bigint, foundId: bigint, what: string, options?: ErrorOptions) {
-    const ids =
-      expectedId === foundId ? `id=${foundId}` : `expected id=${expectedId}, found id=${foundId}`;
-    super("CHAIN_BROKEN", `${what}: ${ids}.`, options);
+    super("CHAIN_BROKEN", `${what}: ${chainIds(expectedId, foundId)}.`, options);
     this.expectedId = expectedId;
     this.foundId = foundId;
   }
+}
+
+/** The end of what a DataCorrupted says. */
+export function chainIds(expectedId: bigint, foundId: bigint): string {
+  return expectedId === foundId
+    ? `id=${foundId}`
+    : `expected id=${expectedId}, found id=${foundId}`;
 }
 
 /** The ring is full and may not overwrite: trim first. */

@@ -7,6 +7,7 @@ import { messageBytesMax } from "./chunk.ts";
 import { fromWireError } from "./peer-errors.ts";
 import type { ResolvedPeer } from "./peer-options.ts";
 import { PeerSession } from "./peer-session.ts";
+import type { Unheard } from "./peer-tls.ts";
 import { frameBytes, frameOverheadBytes, requestBytesMax } from "./peer-wire.ts";
 import { MsgSync, type DigestResponse, type StatusResponse } from "./proto/msg_sync_pb.ts";
 
@@ -44,11 +45,14 @@ export function openConnection(peer: ResolvedPeer): PeerConnection {
   const call: CallOptions =
     bearerToken === undefined ? {} : { headers: { authorization: `Bearer ${bearerToken}` } };
 
+  const unheard = (): Unheard | undefined =>
+    session.hasAnswered ? undefined : { speaksTls: peer.tls !== undefined };
+
   const answered = async <Answer>(answer: Promise<Answer>): Promise<Answer> => {
     try {
       return await answer;
     } catch (error) {
-      throw fromWireError(error, address);
+      throw fromWireError(error, address, unheard());
     }
   };
 
@@ -62,7 +66,7 @@ export function openConnection(peer: ResolvedPeer): PeerConnection {
     try {
       for await (const { messages } of ask({ ...call, signal })) yield messages;
     } catch (error) {
-      throw fromWireError(error, address);
+      throw fromWireError(error, address, unheard());
     } finally {
       leaving.abort();
     }

@@ -4,12 +4,14 @@ import { Code, ConnectError, decodeBinaryHeader, encodeBinaryHeader } from "@con
 import { describeError, GaplessError, isGaplessError, type ErrorCode } from "../errors.ts";
 import {
   BufferFull,
+  chainIds,
   DataCorrupted,
   DataNotYetAvailable,
   DataTrimmed,
   InvalidOperation,
   StorageError,
 } from "./buffer-errors.ts";
+import { closedUnheard, handshakeFault, type Unheard } from "./peer-tls.ts";
 import { errorTrailer } from "./peer-wire.ts";
 import { BufferErrorSchema, type BufferError } from "./proto/msg_sync_pb.ts";
 
@@ -62,17 +64,27 @@ function idsOf(error: GaplessError) {
 }
 
 /** What a call to the peer at `address` has failed with. */
-export function fromWireError(error: unknown, address: string): GaplessError {
+export function fromWireError(error: unknown, address: string, unheard?: Unheard): GaplessError {
   if (error instanceof GaplessError) return error;
   const failure = ConnectError.from(error);
+  const reason = reasonOf(failure, unheard);
   return (
     decided(failure) ??
-    new GaplessError(
-      "PEER_UNAVAILABLE",
-      `The peer at ${address} does not answer: ${failure.rawMessage}.`,
-      { cause: error },
-    )
+    new GaplessError("PEER_UNAVAILABLE", `The peer at ${address} does not answer: ${reason}.`, {
+      cause: error,
+    })
   );
+}
+
+function reasonOf({ code, cause, rawMessage }: ConnectError, unheard?: Unheard): string {
+  if (unheard !== undefined && code === Code.Canceled && cause === undefined) {
+    return closedUnheard(unheard);
+  }
+  return handshakeFault(cause) ?? oneLine(rawMessage);
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, " ").replace(/[ .:]+$/, "");
 }
 
 /** What asking again does not change, and what says when to ask again. */
@@ -102,7 +114,7 @@ function rebuild(code: ErrorCode, wire: BufferError, options: ErrorOptions): Gap
     return new DataNotYetAvailable(requestedId, currentMaxId, options);
   }
   if (code === "CHAIN_BROKEN" && expectedId !== undefined && foundId !== undefined) {
-    const ids = `: expected id=${expectedId}, found id=${foundId}.`;
+    const ids = `: ${chainIds(expectedId, foundId)}.`;
     const what = message.endsWith(ids) ? message.slice(0, -ids.length) : message;
     return new DataCorrupted(expectedId, foundId, what, options);
   }

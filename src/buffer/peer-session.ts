@@ -69,6 +69,11 @@ export class PeerSession {
     this.answeredMs = performance.now();
   }
 
+  /** Whether anything was ever answered. */
+  get hasAnswered(): boolean {
+    return this.answeredMs > 0;
+  }
+
   /** Ends the calls under way. The next one would connect again. */
   close(): void {
     clearInterval(this.pinging);

@@ -35,3 +35,43 @@ function parse<Parsed>(name: string, expected: string, make: () => Parsed): Pars
     );
   }
 }
+
+/** A server that has not answered anything yet, and what it was spoken to with. */
+export interface Unheard {
+  readonly speaksTls: boolean;
+}
+
+/** By the codes of Node. What they say beyond that is of the inside of OpenSSL. */
+const faults: readonly (readonly [RegExp, string])[] = [
+  [/^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG)$/, "it speaks no TLS"],
+  [
+    /^ERR_SSL_.*CERTIFICATE_REQUIRED$|^ERR_SSL_.*ALERT_HANDSHAKE_FAILURE$/,
+    "it asks for a certificate of the client: tls.key and tls.cert",
+  ],
+  [
+    /^ERR_SSL_.*ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_\w+)$/,
+    "it does not believe the certificate of the client: tls.cert",
+  ],
+  [
+    /^ERR_TLS_CERT_ALTNAME_INVALID$/,
+    "its certificate is not believed, being for another name: tls.serverName",
+  ],
+  [
+    /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_)/,
+    "its certificate is not believed, nor who signed it: tls.ca",
+  ],
+];
+
+/** What a failed connection says of a handshake; undefined where it was something else. */
+export function handshakeFault(error: unknown): string | undefined {
+  const code = String((error as NodeJS.ErrnoException | undefined)?.code);
+  return faults.find(([pattern]) => pattern.test(code))?.[1];
+}
+
+/** Of a server that was never heard of, why it may have closed the connection. */
+export function closedUnheard({ speaksTls }: Unheard): string {
+  const why = speaksTls
+    ? "it may not believe the certificate of the client, or want one"
+    : "it may speak TLS: tls";
+  return `it closed the connection without a word (${why})`;
+}

@@ -187,3 +187,35 @@ test(
     }
   },
 );
+
+test(
+  "what ends in a handshake is told in words that say which end is to be mended",
+  { skip },
+  async (context) => {
+    const [authority, strangers] = [new Authority(context), new Authority(context)];
+    const identity = authority.sign("server", "DNS:exchange");
+    const serving = async (tls?: NonNullable<ServeOptions["tls"]>): Promise<string> => {
+      const flows = [new ListArchive(messages).archive];
+      return (await serve(context, flows, { ...tcp, ...(tls && { tls }) })).address;
+    };
+    const [plain, spoken] = [await serving(), await serving(identity)];
+    const mutual = await serving({ ...identity, clientCa: authority.ca });
+    const named = { ca: authority.ca, serverName: "exchange" };
+    const cases: readonly [string, NonNullable<PeerOptions["tls"]> | undefined, RegExp][] = [
+      [plain, named, /it speaks no TLS/],
+      [spoken, undefined, /it may speak TLS: tls\)\.$/],
+      [spoken, { ...named, ca: strangers.ca }, /its certificate is not believed, .*tls\.ca/],
+      [spoken, { ca: authority.ca }, /its certificate is not believed, .*tls\.serverName/],
+      [mutual, named, /it asks for a certificate of the client: tls\.key and tls\.cert/],
+      [
+        mutual,
+        { ...named, ...strangers.sign("m", "DNS:m") },
+        /not believe the certificate of the client/,
+      ],
+    ];
+    for (const [address, tls, message] of cases) {
+      const peer = connect(context, address, { timeoutMs: 1000, ...(tls && { tls }) });
+      await assert.rejects(peer.read(1n, 1), { code: "PEER_UNAVAILABLE", message });
+    }
+  },
+);
