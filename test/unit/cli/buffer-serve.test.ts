@@ -159,8 +159,9 @@ test("stat, get and verify ask who serves a flow, and diff-peers tells the first
   await write(path.join(directory, "left"), "messages", messages);
   await write(path.join(directory, "right"), "messages", messages.slice(0, 1900));
   await write(path.join(directory, "wrong"), "messages", changed);
+  await write(path.join(directory, "empty"), "messages", []);
   await using opened = new AsyncDisposableStack();
-  for (const name of ["left", "right", "wrong"]) {
+  for (const name of ["left", "right", "wrong", "empty"]) {
     const storage = { dbPath: path.join(directory, name) };
     const buffer = opened.use(await openMsgBuffer({ component: "trades", storage }));
     const listen = { path: path.join(directory, `${name}.sock`) };
@@ -169,20 +170,26 @@ test("stat, get and verify ask who serves a flow, and diff-peers tells the first
   const at = (...names: string[]): string[] =>
     names.map((name) => `unix:${path.join(directory, `${name}.sock`)}`);
   const left = ["--peer", ...at("left"), "--flow", "trades"];
-  const [stat, get, verify, same, wrong, down] = await Promise.all([
+  const empty = ["--peer", ...at("empty"), "--flow", "trades"];
+  const [stat, nothing, get, verify, same, wrong, down] = await Promise.all([
     runGapless("buffer", "stat", ...left, "--json"),
+    runGapless("buffer", "stat", ...empty, "--json"),
     runGapless("buffer", "get", ...left, "1999", "--count", "5", "--json"),
     runGapless("buffer", "verify", ...left),
     runGapless("buffer", "diff-peers", ...at("left", "right"), "--flow", "trades"),
     runGapless("buffer", "diff-peers", ...at("right", "wrong"), "--flow", "trades", "--json"),
     runGapless("buffer", "diff-peers", ...at("left"), `unix:${directory}/x`, "--flow", "trades"),
   ]);
-  assert.partialDeepStrictEqual(JSON.parse(stat.stdout), { minId: "1", maxId: "2000" });
-  const ids = get.stdout
+  const [address] = at("left");
+  const ids = { minId: "1", maxId: "2000" };
+  const logPosition = "0";
+  assert.deepEqual(JSON.parse(stat.stdout), { address, flow: "trades", ...ids, logPosition });
+  assert.partialDeepStrictEqual(JSON.parse(nothing.stdout), { minId: null, maxId: null });
+  const got = get.stdout
     .trim()
     .split("\n")
     .map((line) => (JSON.parse(line) as { id: string }).id);
-  assert.deepEqual([ids, get.stderr], [["1999", "2000"], "These are all: 2 messages.\n"]);
+  assert.deepEqual([got, get.stderr], [["1999", "2000"], "These are all: 2 messages.\n"]);
   assert.match(verify.stdout, /^2,000 messages, 258 KB, id 1 to 2000: nothing is wrong\.$/m);
   assert.equal(same.status, 0, same.stderr);
   assert.match(same.stdout, /^same {2}id 1 to 1900, which all have: 1,900 messages$/m);

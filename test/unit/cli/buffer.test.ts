@@ -40,9 +40,13 @@ test("stat and verify tell what there is, whatever it was opened with, and trim 
   const options = { cfName: "trades", useCompression: false, writeBufferSize: 8 * 1024 * 1024 };
   const { dbPath, messages } = await write(context, options);
   const family = ["--family", "trades"];
-  const { directory, ...seen } = documentOf("stat", dbPath, ...family);
-  assert.equal(directory, path.join(dbPath, "trades"));
-  assert.partialDeepStrictEqual(seen, { total: 2500, minId: "2", maxId: "5000", bytes: 330_000 });
+  const { diskBytes, ...seen } = documentOf("stat", dbPath, ...family);
+  assert.ok(Number(diskBytes) > 0);
+  assert.deepEqual(seen, {
+    ...{ directory: path.join(dbPath, "trades"), family: "trades" },
+    ...{ total: 2500, bytes: 330_000, minId: "2", maxId: "5000", logPosition: "0" },
+    ...{ trimmed: 0, lastTrim: null, losses: [], unreadable: 0 },
+  });
 
   const wanted = ["trim", dbPath, ...family, "--before", "1001"];
   const wouldTrim = { deleted: 500, left: 2000, minId: "1002", isWritten: false };
@@ -57,17 +61,21 @@ test("stat and verify tell what there is, whatever it was opened with, and trim 
   // Once is enough.
   const { stdout } = gapless("buffer", ...wanted, "--write");
   assert.equal(stdout, "trimmed  0 messages; left: 2,000, from id 1002.\n");
-  const shown = gapless("buffer", "stat", dbPath, ...family).stdout;
-  assert.match(shown, /^ {2}kept {5}id 1002 to 5000, 2,000 messages, 258 KB$/m);
-  assert.match(shown, /^ {2}trimmed {2}before id 1001, 500 messages, \d+ m?s ago$/m);
+  const show = (): string => gapless("buffer", "stat", dbPath, ...family).stdout;
+  assert.match(show(), /^ {2}kept {5}id 1002 to 5000, 2,000 messages, 258 KB$/m);
+  assert.match(show(), /^ {2}trimmed {2}before id 1001, 500 messages, \d+ m?s ago$/m);
 
   const kept = packMessages(messages.slice(500));
-  assert.partialDeepStrictEqual(documentOf("verify", dbPath, ...family), {
-    messages: 2000,
-    bytes: 264_000,
-    sha256: createHash("sha256").update(kept).digest("hex"),
-    isComplete: true,
+  assert.deepEqual(documentOf("verify", dbPath, ...family), {
+    ...{ minId: "1002", maxId: "5000", messages: 2000, bytes: 264_000 },
+    ...{ sha256: createHash("sha256").update(kept).digest("hex"), isComplete: true, damage: null },
   });
+
+  gapless("buffer", "trim", dbPath, ...family, "--before", "1021", "--write");
+  const twice = /^ {2}trimmed {2}before id 1021, 510 messages, the last 10 of them \d+ m?s ago$/m;
+  assert.match(show(), twice);
+  const { trimmed: all } = documentOf("stat", dbPath, ...family);
+  assert.equal(all, 510);
 });
 
 test("what a trim may not do is refused, with --write and without", async (context) => {
@@ -153,6 +161,7 @@ test("verify tells the first damage, behind which message it is, and exits with 
   const report = JSON.parse(hole.stdout) as { damage: { behindId: string; code: string } };
   assert.partialDeepStrictEqual(report, {
     messages: 1200,
+    isComplete: false,
     damage: { behindId: "1200", code: "STORAGE_CORRUPT" },
   });
   const text = gapless("buffer", "verify", holed);
@@ -168,13 +177,19 @@ test("verify tells the first damage, behind which message it is, and exits with 
   await others.close();
   const count = verify(miscounted);
   assert.equal(count.status, 1, count.stderr);
-  assert.match(count.stdout, /"behindId": "2000"[^}]*has messages=2000/);
+  assert.match(count.stdout, /"isComplete": true,\s+"damage": \{\s+"behindId": "2000"/);
+  assert.match(count.stdout, /has messages=2000/);
 
   const { dbPath } = await write(context);
   fs.writeFileSync(path.join(dbPath, "messages/rocksdb/CURRENT"), "garbage");
   const unopened = verify(dbPath);
   assert.deepEqual([unopened.status, unopened.stderr], [1, ""]);
-  assert.match(unopened.stdout, /"code": "STORAGE_CORRUPT"/);
+  const { damage, ...nothing } = JSON.parse(unopened.stdout) as Record<string, unknown>;
+  assert.partialDeepStrictEqual(damage, { behindId: null, code: "STORAGE_CORRUPT" });
+  assert.deepEqual(nothing, {
+    ...{ minId: null, maxId: null, messages: 0, bytes: 0 },
+    ...{ sha256: createHash("sha256").digest("hex"), isComplete: false },
+  });
 });
 
 test("where there is no buffer none is made, and it is said what is there", async (context) => {
