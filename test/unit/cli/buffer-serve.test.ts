@@ -263,6 +263,15 @@ test(
       ...["--tls-ca", cert, ...identity, "--token-file", token],
     );
     assert.match(right.stdout, /^ {2}kept {5}id 1 to 10$/m, right.stderr);
+    // TLS is for the port alone.
+    await write(path.join(directory, "beside"), "trades", makeMessages(0n, 10));
+    const socket = `unix:${path.join(directory, "beside.sock")}`;
+    await serve(context, path.join(directory, "beside"), "--listen", socket);
+    const compared = await runGapless(
+      ...["buffer", "diff-peers", address, socket, "--flow", "trades"],
+      ...["--tls-ca", cert, ...identity, "--token-file", token],
+    );
+    assert.match(compared.stdout, /^same {2}id 1 to 10, which all have/m, compared.stderr);
     const ca = fs.readFileSync(cert);
     const own = { key: fs.readFileSync(key), cert: ca };
     const bearerToken = "secret";

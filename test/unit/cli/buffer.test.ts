@@ -196,21 +196,37 @@ test("where there is no buffer none is made, and it is said what is there", asyn
   const { dbPath } = await write(context);
   const empty = temporaryDirectory(context);
   const cases: readonly [readonly string[], RegExp][] = [
-    [["stat", empty], /^DATA_NOT_YET_AVAILABLE: There is no buffer in .*\/messages\.$/],
-    [["verify", path.join(empty, "a/b")], /^DATA_NOT_YET_AVAILABLE: There is no buffer in/],
+    [
+      ["stat", empty],
+      /^DATA_NOT_YET_AVAILABLE: There is no buffer in .*\/messages\. Check the path: nothing under/,
+    ],
+    [
+      ["verify", path.join(empty, "a/b")],
+      new RegExp(`Check the path: of it, only ${empty} exists\\.$`),
+    ],
+    [["stat", import.meta.filename], /Check the path: .*buffer\.test\.ts is no directory\.$/],
     [["trim", empty, "--before", "1", "--write"], /^DATA_NOT_YET_AVAILABLE: /],
-    [["serve", empty], /^DATA_NOT_YET_AVAILABLE: There is no buffer under/],
+    [["serve", empty], /^DATA_NOT_YET_AVAILABLE: There is no buffer under .* Check the path: /],
     [["stat", dbPath, "--family", "orders"], /There are: --family messages\.$/],
     [["get", path.join(dbPath, "messages"), "1"], /It is one itself: give .* --family messages\./],
-    [["stat"], /^CONFIG_INVALID: command line: path: expected either a path or --peer/],
-    [["stat", dbPath, "--peer", "unix:/x", "--flow", "y"], /^CONFIG_INVALID: .*and not both$/],
-    [["stat", "--peer", "unix:/x"], /^CONFIG_INVALID: command line: --flow: goes with --peer/],
+    [["stat"], /^CONFIG_INVALID: command line: path: is missing: expected a directory, or --peer/],
+    [["stat", dbPath, "--peer", "unix:/x", "--flow", "y"], /^CONFIG_INVALID: .*found both$/],
+    [["stat", "--peer", "unix:/x"], /^CONFIG_INVALID: command line: --flow: is missing/],
+    [["stat", "--flow", "y"], /^CONFIG_INVALID: command line: --peer: is missing/],
+    [["stat", dbPath, "--flow", "y"], /--flow: goes with --peer, and not with a path$/],
+    [["verify", dbPath, "--tls"], /--tls: goes with --peer, and not with a path$/],
+    [["get", dbPath, "1", "--tls-ca", "x"], /--tls-ca: goes with --peer, and not with a path$/],
+    [["get", dbPath, "1", "--timeout", "9"], /--timeout: goes with --peer, and not with a path$/],
     [["stat", "--peer", "nowhere", "--flow", "y"], /^CONFIG_INVALID: address=nowhere/],
     [["get", dbPath], /^CONFIG_INVALID: command line: id: expected/],
     [["get", dbPath, "99999999999999999999"], /^CONFIG_INVALID: .*64 bits/],
     [["get", dbPath, "1", "--count", "0"], /^CONFIG_INVALID: .*--count: expected a whole number/],
     [["trim", dbPath, "--before", "-1"], /^CONFIG_INVALID: .*--before: .*found "-1"$/],
-    [["diff-peers", "unix:/x", "--flow", "y"], /^CONFIG_INVALID: .*expected two at least/],
+    [["diff-peers", "unix:/x", "--flow", "y"], /expected two at least, .*found one: unix:\/x$/],
+    [
+      ["diff-peers", "a:1", "a:1", "--flow", "y"],
+      /^CONFIG_INVALID: .*found the same 2 times: a:1$/,
+    ],
   ];
   for (const [args, expected] of cases) assert.match(await refusalOf(...args), expected);
   const { status, stderr } = gapless("buffer", "stat", empty);
