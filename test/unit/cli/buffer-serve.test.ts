@@ -230,6 +230,40 @@ test("get and verify that are stopped before their end say so by their exit code
   }
 });
 
+test("get --follow goes on with what comes, until it is stopped or nobody reads on", async (context) => {
+  const directory = temporaryDirectory(context);
+  const storage = { dbPath: path.join(directory, "exchange") };
+  await using buffer = await openMsgBuffer({ component: "trades", storage });
+  const messages = makeMessages(0n, 12);
+  await buffer.append(messages.slice(0, 4));
+  const listen = { path: path.join(directory, "peers.sock") };
+  await using server = await serveBuffers({ flows: [buffer.archive], listen });
+  const follow = (...args: string[]) => {
+    const place = ["--peer", server.address, "--flow", "trades"];
+    const child = startHeardGapless("buffer", "get", ...place, "--follow", "--json", ...args);
+    context.after(() => child.kill("SIGKILL"));
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const nextId = async (): Promise<string> => {
+      const { value } = await lines.next();
+      return (JSON.parse(value ?? "{}") as { id: string }).id;
+    };
+    return { child, nextId, ended: once(child, "close"), complaints: text(child.stderr) };
+  };
+  const [stopped, unread, counted] = [follow("3"), follow("4"), follow("1", "--count", "6")];
+  assert.deepEqual([await stopped.nextId(), await stopped.nextId()], ["3", "4"]);
+  assert.equal(await unread.nextId(), "4");
+  unread.child.stdout.destroy();
+  for (let index = 4; index < messages.length; index++) {
+    await buffer.append(messages.slice(index, index + 1));
+    assert.equal(await stopped.nextId(), String(index + 1));
+  }
+  for (let id = 1; id <= 6; id++) assert.equal(await counted.nextId(), String(id));
+  stopped.child.kill("SIGINT");
+  for (const { ended, complaints } of [stopped, unread, counted]) {
+    assert.deepEqual([await ended, await complaints], [[0, null], ""]);
+  }
+});
+
 const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
 const skip = hasOpenssl ? false : "needs openssl";
 

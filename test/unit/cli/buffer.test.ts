@@ -124,12 +124,13 @@ test("get prints messages from an id on, as what they are asked for", async (con
   const get = (...args: string[]) => gapless("buffer", "get", dbPath, ...args);
   const all = get("1", "--count", "9");
   assert.match(all.stderr, /^There is no id=1: the next one is id=10\.\nThese are all: 3 messages/);
-  assert.equal(
-    all.stdout,
-    '          10  2023-11-14T22:13:20.123456Z      29 B  {"price":\\n  9007199254740993}\n' +
-      "          20  2023-11-14T22:13:20.123456Z      10 B  plain\\ttext\n" +
-      "          30  2023-11-14T22:13:20.123456Z       2 B  0001\n",
-  );
+  const at = "2023-11-14T22:13:20.123456Z";
+  assert.deepEqual(all.stdout.split("\n"), [
+    `          10  behind 0             ${at}      29 B  {"price":\\n  9007199254740993}`,
+    `          20  behind 10            ${at}      10 B  plain\\ttext`,
+    `          30  behind 20            ${at}       2 B  0001`,
+    "",
+  ]);
   // Its number is none that JavaScript has.
   const json = get("10", "--decode", "json", "--json").stdout;
   assert.match(json, /^\{"id":"10","prevId":"0",.*,"json":\{"price": +9007199254740993\}\}\n$/);
@@ -220,6 +221,7 @@ test("where there is no buffer none is made, and it is said what is there", asyn
     [["stat", "--peer", "nowhere", "--flow", "y"], /^CONFIG_INVALID: address=nowhere/],
     [["get", dbPath], /^CONFIG_INVALID: command line: id: expected/],
     [["get", dbPath, "99999999999999999999"], /^CONFIG_INVALID: .*64 bits/],
+    [["get", dbPath, "1", "--follow"], /^CONFIG_INVALID: .*--follow: goes with --peer: /],
     [["get", dbPath, "1", "--count", "0"], /^CONFIG_INVALID: .*--count: expected a whole number/],
     [["trim", dbPath, "--before", "-1"], /^CONFIG_INVALID: .*--before: .*found "-1"$/],
     [["diff-peers", "unix:/x", "--flow", "y"], /expected two at least, .*found one: unix:\/x$/],
