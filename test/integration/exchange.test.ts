@@ -17,8 +17,7 @@ function checkClock(output: string): void {
   let now = 0;
   for (const [line, seconds, killed] of told) {
     if (killed === undefined) now = Number(seconds);
-    else
-      assert.ok(Number(killed) >= now - 0.5, `${line} behind ${now} s\n${output}`);
+    else assert.ok(Number(killed) >= now - 0.5, `${line} behind ${now} s\n${output}`);
   }
 }
 
