@@ -1,8 +1,4 @@
-/**
- * npm run bench -- [NAME ...] [--json] [--small]
- *
- * Runs the benchmarks named, or all, one after the other. `--json` prints a line a figure.
- */
+/** Runs the benchmarks named, or all, one after the other: `npm run bench -- --help`. */
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -10,22 +6,27 @@ import type { Figure, Size } from "./figure.ts";
 
 type Bench = (size: Size) => Promise<Figure[]>;
 
-const notBenches = new Set(["bench.ts", "figure.ts", "samples.ts"]);
+const notBenches = new Set(["bench.ts", "figure.ts", "samples.ts", "worker.ts"]);
 const known = fs
   .readdirSync(import.meta.dirname)
   .filter((name) => name.endsWith(".ts") && !notBenches.has(name))
   .map((name) => path.basename(name, ".ts"));
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { json: { type: "boolean" }, small: { type: "boolean" } },
-});
+const usage = `npm run bench -- [NAME ...] [--json] [--small]
 
-const unknown = positionals.filter((name) => !known.includes(name));
-if (unknown.length > 0) {
-  console.error(`There is no benchmark ${unknown.join(", ")}. There are: ${known.join(", ")}.`);
-  process.exit(2);
+Runs the benchmarks named, or all, one after the other: ${known.join(", ")}.
+
+  --json   print a line of JSON a figure
+  --small  the sizes of the tests, which prove that a benchmark runs and measure nothing
+  --help   print this`;
+
+const { values, positionals } = readCommandLine();
+if (values.help === true) {
+  console.log(usage);
+  process.exit();
 }
+const unknown = positionals.filter((name) => !known.includes(name));
+if (unknown.length > 0) refuse(`There is no benchmark ${unknown.join(", ")}.`);
 
 for (const name of positionals.length > 0 ? positionals : known) {
   const module = (await import(`./${name}.ts`)) as Record<string, Bench | undefined>;
@@ -34,6 +35,26 @@ for (const name of positionals.length > 0 ? positionals : known) {
   for (const figure of await bench(values.small === true ? "small" : "full")) {
     console.log(values.json === true ? JSON.stringify(figure) : describe(figure));
   }
+}
+
+function readCommandLine() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean" },
+        small: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function refuse(problem: string): never {
+  console.error(`${problem}\n\n${usage}`);
+  process.exit(2);
 }
 
 function describe({ bench, value, unit, reference, ratio, ...fields }: Figure): string {

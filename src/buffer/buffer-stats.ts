@@ -19,6 +19,8 @@ export interface BufferStats {
   readonly duplicates: number;
   /** Of the replicated log; 0n where there is none. */
   readonly logPosition: bigint;
+  /** Messages that trims have taken, all of them together: with `total`, as many as ever came. */
+  readonly trimmed: number;
   readonly lastTrim: LastTrim | undefined;
 }
 

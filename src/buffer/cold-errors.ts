@@ -1,6 +1,9 @@
 /** What RocksDB and the file system say, in the words of this package. */
+import path from "node:path";
 import { describeError, GaplessError, isGaplessError } from "../errors.ts";
 import { StorageError } from "./buffer-errors.ts";
+import { lockFile, rocksDirectory } from "./cold-layout.ts";
+import { lockHolder } from "./lock-holder.ts";
 
 type Operation = "open" | "read" | "write" | "close";
 
@@ -31,9 +34,10 @@ export function storageError(
   const code = codeOf(cause);
   const text = describeError(cause);
   if (code === "LEVEL_LOCKED") {
+    const who = describeHolder(lockHolder(path.join(directory, rocksDirectory, lockFile)));
     return new GaplessError(
       "ALREADY_OPEN",
-      `The buffer in ${directory} is open already: ${text}. Stop the process that holds it.`,
+      `The buffer in ${directory} is open already in ${who}. Close it there, or stop that process.`,
       { cause },
     );
   }
@@ -60,6 +64,12 @@ export function storageError(
     `The buffer in ${directory} failed (${operation}): ${text}. The device may be failing.`,
     { cause },
   );
+}
+
+/** RocksDB names the file that is locked, and nobody who has locked it. */
+function describeHolder(pid: number | undefined): string {
+  if (pid === undefined) return "another process, or in this one";
+  return `${pid === process.pid ? "this" : "another"} process: pid=${pid}`;
 }
 
 /** abstract-level wraps what went wrong at opening and closing. */

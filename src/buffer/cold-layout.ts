@@ -43,6 +43,8 @@ export const rocksDirectory = "rocksdb";
 export const markFile = "mark";
 /** RocksDB's pointer to its newest manifest: where this file is, there was a database. */
 export const currentFile = "CURRENT";
+/** Locked as long as the database is open. */
+export const lockFile = "LOCK";
 
 export const idMax = 0xffff_ffff_ffff_ffffn;
 export const keyBytes = 8;

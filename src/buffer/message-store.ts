@@ -245,6 +245,7 @@ export class MessageStore implements BufferArchive, CommitTarget {
       hotBytes,
       duplicates: this.duplicates,
       logPosition: state.logPosition,
+      trimmed: Number(state.trimmed.messages),
       lastTrim,
     };
   }

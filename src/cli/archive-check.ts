@@ -13,7 +13,7 @@ export interface ArchiveReport {
   readonly bytes: number;
   /** Of those, one behind the other: the same for every buffer that has the same ones. */
   readonly sha256: string;
-  /** Whether it came to the end of what was there when it began, or to the damage. */
+  /** Whether all was read that was there when it began: not where it was stopped, or damage is. */
   readonly isComplete: boolean;
   /** The first: what is behind it was not looked at. */
   readonly damage: ArchiveDamage | undefined;
@@ -42,23 +42,33 @@ export async function checkArchive(
   const walk = new Walk();
   let minId: bigint | undefined;
   let maxId: bigint | undefined;
-  const report = (isComplete: boolean, damage?: ArchiveDamage): ArchiveReport => {
-    const { messages, bytes } = walk;
-    return { minId, maxId, messages, bytes, sha256: walk.sha256(), isComplete, damage };
-  };
+  let isComplete = false;
+  let damage: ArchiveDamage | undefined;
   try {
     ({ minId, maxId } = await archive.status());
-    if (minId !== undefined && maxId !== undefined) {
-      if (!(await walk.through(archive, minId, maxId, signal))) return report(false);
-      await compareDigest(archive, minId, maxId, walk);
+    if (minId === undefined || maxId === undefined) {
+      isComplete = true;
+    } else {
+      isComplete = await walk.through(archive, minId, maxId, signal);
+      if (isComplete) await compareDigest(archive, minId, maxId, walk);
     }
-    if (stats !== undefined) compareCounts(stats, walk);
-    return report(true);
+    if (isComplete && stats !== undefined) compareCounts(stats, walk);
   } catch (error) {
-    if (!(error instanceof GaplessError) || !error.isCorruption) throw error;
-    const { code } = error;
-    return report(true, { behindId: walk.lastId, code, problem: describeError(error) });
+    damage = damageOf(error, walk.lastId);
   }
+  return { minId, maxId, ...walk.report(), isComplete, damage };
+}
+
+/** What there is to say of one that does not open for damage. @throws `error` where it is none */
+export function reportUnopened(error: unknown): ArchiveReport {
+  const damage = damageOf(error, undefined);
+  const ids = { minId: undefined, maxId: undefined };
+  return { ...ids, ...new Walk().report(), isComplete: false, damage };
+}
+
+function damageOf(error: unknown, behindId: bigint | undefined): ArchiveDamage {
+  if (!(error instanceof GaplessError) || !error.isCorruption) throw error;
+  return { behindId, code: error.code, problem: describeError(error) };
 }
 
 class Walk {
@@ -96,6 +106,11 @@ class Walk {
 
   sha256(): string {
     return this.hash.copy().digest("hex");
+  }
+
+  report(): Pick<ArchiveReport, "messages" | "bytes" | "sha256"> {
+    const { messages, bytes } = this;
+    return { messages, bytes, sha256: this.sha256() };
   }
 
   private take(batch: readonly Message[]): void {

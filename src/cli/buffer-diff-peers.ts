@@ -1,6 +1,7 @@
 /** `gapless buffer diff-peers`: whether those that serve a flow serve the same messages. */
 import { createHash } from "node:crypto";
 import { Command } from "commander";
+import { parseAddress } from "../buffer/peer-address.ts";
 import type { Message } from "../message.ts";
 import {
   compareArchives,
@@ -26,7 +27,8 @@ export function bufferDiffPeers(): Command {
   const command = new Command("diff-peers")
     .description(
       "Compare what peers keep of a flow, by digests of the ids that all of them have, and find " +
-        "the first that differs. Exits with 1 where they differ, or have nothing in common.",
+        "the first that differs. Exits with 1 where they differ, or have nothing in common. " +
+        "Where there are both sockets and ports, TLS is for the ports.",
     )
     .argument("<address...>", "two peers or more: unix:/path or host:port")
     .requiredOption("--flow <name>", "which of their flows")
@@ -35,11 +37,17 @@ export function bufferDiffPeers(): Command {
 }
 
 async function diff(addresses: readonly string[], flags: DiffFlags): Promise<void> {
-  if (new Set(addresses).size < 2) throw wrong("address", "expected two at least, to compare");
+  const names = new Set(addresses);
+  if (names.size < 2) {
+    const what = addresses.length < 2 ? "one" : `the same ${addresses.length} times`;
+    throw wrong("address", `expected two at least, to compare, found ${what}: ${addresses[0]}`);
+  }
+  const isMixed = new Set(addresses.map(isSocket)).size > 1;
   await using connections = new AsyncDisposableStack();
   const archives: NamedArchive[] = [];
-  for (const name of new Set(addresses)) {
-    const archive = connections.use(await connectTo(name, flags.flow, flags));
+  for (const name of names) {
+    const options = isMixed && isSocket(name) ? withoutTls(flags) : flags;
+    const archive = connections.use(await connectTo(name, flags.flow, options));
     archives.push({ name, archive });
   }
   const comparison = await compareArchives(archives);
@@ -49,6 +57,17 @@ async function diff(addresses: readonly string[], flags: DiffFlags): Promise<voi
       : formatComparison(comparison).join("\n");
   process.stdout.write(`${text}\n`);
   if (!comparison.isSame) process.exitCode = exitDifferent;
+}
+
+function isSocket(address: string): boolean {
+  return "path" in parseAddress(address);
+}
+
+function withoutTls({ tokenFile, timeout }: PeerFlags): PeerFlags {
+  return {
+    ...(tokenFile !== undefined && { tokenFile }),
+    ...(timeout !== undefined && { timeout }),
+  };
 }
 
 function documentOf(flow: string, { difference, ...comparison }: Comparison): object {

@@ -22,7 +22,8 @@ const decodings = ["json", "text", "hex"] as const;
 const batchMax = 1000;
 
 interface GetFlags extends PlaceFlags {
-  readonly count: number;
+  readonly count?: number;
+  readonly follow?: boolean;
   readonly decode?: (typeof decodings)[number];
   readonly json?: boolean;
 }
@@ -30,12 +31,19 @@ interface GetFlags extends PlaceFlags {
 export function bufferGet(): Command {
   const command = new Command("get")
     .description(
-      "Print messages from an id on, or from the next one that exists. Without --decode they are " +
-        "shown as TLV, text or hexadecimal, whatever they are.",
+      "Print messages from an id on, or from the next one that exists: each with its id, that of " +
+        "the one before it, its time and size. Without --decode they are shown as TLV, text or " +
+        "hexadecimal, whatever they are.",
     )
     .argument("[path]", "directory that the buffer is under; left out with --peer")
     .argument("[id]", "of the first message")
-    .addOption(new Option("--count <messages>", "so many at most").default(1).argParser(parseCount))
+    .addOption(
+      new Option(
+        "--count <messages>",
+        "so many at most (default: 1, with --follow any number)",
+      ).argParser(parseCount),
+    )
+    .option("-f, --follow", "with --peer: go on with what comes, until Ctrl-C")
     .addOption(new Option("--decode <as>", "what the bytes of a message are").choices(decodings))
     .option("--json", "print a JSON object a line");
   return withPeerOptions(withPeer(withFamily(command))).action(get);
@@ -50,12 +58,22 @@ async function get(
   const [given, text] = flags.peer === undefined ? [dbPath, idText] : [idText, dbPath];
   if (text === undefined) throw wrong("id", "expected the id of the first message");
   const fromId = parseId("id", text);
+  const { follow: isFollowing = false } = flags;
+  const { count = isFollowing ? Infinity : 1 } = flags;
+  if (isFollowing && flags.peer === undefined) {
+    throw wrong("--follow", "goes with --peer: to files that a command has open, nobody adds");
+  }
   await using place = await openPlace(given, flags);
   using interrupt = untilInterrupted();
+  const { signal } = interrupt;
+  const messages = isFollowing
+    ? followFrom(place.archive, fromId, count, signal)
+    : readFrom(place.archive, fromId, count);
   let printed = 0;
-  for await (const message of readFrom(place.archive, fromId, flags.count)) {
-    if (interrupt.signal.aborted) {
-      process.exitCode = exitInterrupted;
+  for await (const message of messages) {
+    if (signal.aborted) {
+      // What goes on until it is stopped has come to its end.
+      if (!isFollowing) process.exitCode = exitInterrupted;
       return;
     }
     if (printed++ === 0 && message.id !== fromId) {
@@ -63,7 +81,7 @@ async function get(
     }
     process.stdout.write(`${formatMessage(message, flags)}\n`);
   }
-  if (printed < flags.count && flags.count > 1) {
+  if (!isFollowing && printed < count && count > 1) {
     process.stderr.write(`These are all: ${formatCount(printed)} messages.\n`);
   }
 }
@@ -88,6 +106,20 @@ async function* readFrom(
   }
 }
 
+async function* followFrom(
+  archive: BufferArchive,
+  fromId: bigint,
+  count: number,
+  signal: AbortSignal,
+): AsyncGenerator<Message> {
+  let left = count;
+  for await (const batch of archive.follow(fromId, { signal })) {
+    yield* batch.slice(0, left);
+    left -= batch.length;
+    if (left <= 0) return;
+  }
+}
+
 function formatMessage(message: Message, { decode, json }: GetFlags): string {
   const { id, prevId, timestampNs, bytes } = message;
   const decoded = decode === undefined ? decodeAny(bytes) : decodeAs(decode, message);
@@ -99,6 +131,7 @@ function formatMessage(message: Message, { decode, json }: GetFlags): string {
   }
   const cells = [
     String(id).padStart(12),
+    `behind ${String(prevId).padEnd(12)}`,
     formatTime(timestampNs, 6),
     `${formatCount(bytes.length).padStart(6)} B`,
     decode === "hex" ? (decoded.hex ?? "") : formatDecoded(decoded),

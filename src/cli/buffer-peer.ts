@@ -12,7 +12,7 @@ export interface PeerFlags {
   readonly tlsCert?: string;
   readonly tokenFile?: string;
   /** Seconds. */
-  readonly timeout: number;
+  readonly timeout?: number;
 }
 
 const timeoutSeconds = 30;
@@ -27,10 +27,21 @@ export function withPeerOptions(command: Command): Command {
     .option("--tls-cert <file>", "the certificate of that")
     .option("--token-file <file>", "file of the bearer token that peers ask for")
     .addOption(
-      new Option("--timeout <seconds>", "for each question to a peer")
-        .default(timeoutSeconds)
-        .argParser((text) => parseSeconds("--timeout", text)),
+      new Option(
+        "--timeout <seconds>",
+        `for each question to a peer (default: ${timeoutSeconds})`,
+      ).argParser((text) => parseSeconds("--timeout", text)),
     );
+}
+
+/** The first of what was said that is for peers alone, as on the command line. */
+export function peerOptionIn(flags: PeerFlags): string | undefined {
+  const { tls, tlsCa, tlsKey, tlsCert, tokenFile, timeout } = flags;
+  const given = {
+    ...{ "--tls": tls, "--tls-ca": tlsCa, "--tls-key": tlsKey, "--tls-cert": tlsCert },
+    ...{ "--token-file": tokenFile, "--timeout": timeout },
+  };
+  return Object.entries(given).find(([, value]) => value !== undefined)?.[0];
 }
 
 /** What buffers are made of is loaded for the commands that ask for it alone. */
@@ -49,7 +60,7 @@ export async function connectTo(address: string, flow: string, flags: PeerFlags)
     flow,
     ...((flags.tls === true || hasFiles) && { tls }),
     ...(bearerToken !== undefined && { bearerToken }),
-    timeoutMs: flags.timeout * msPerSecond,
+    timeoutMs: (flags.timeout ?? timeoutSeconds) * msPerSecond,
   });
 }
 

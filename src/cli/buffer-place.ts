@@ -6,7 +6,7 @@ import type { BufferArchive, BufferLosses, BufferStats, MsgBuffer } from "../buf
 import { idMax, markFile, rocksDirectory } from "../buffer/cold-layout.ts";
 import { invalidConfig } from "../config.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
-import { connectTo, type PeerFlags } from "./buffer-peer.ts";
+import { connectTo, peerOptionIn, type PeerFlags } from "./buffer-peer.ts";
 
 export interface FamilyFlags {
   readonly family: string;
@@ -41,12 +41,7 @@ export function withPeer(command: Command): Command {
 /** @throws GaplessError DATA_NOT_YET_AVAILABLE where there is none; as `openMsgBuffer` */
 export async function openPlace(dbPath: string | undefined, flags: PlaceFlags): Promise<Place> {
   const { peer: address, flow, family } = flags;
-  if ((dbPath === undefined) === (address === undefined)) {
-    throw wrong("path", "expected either a path or --peer, and not both");
-  }
-  if ((address === undefined) !== (flow === undefined)) {
-    throw wrong("--flow", "goes with --peer, and --peer with it");
-  }
+  checkPlace(dbPath, flags);
   if (address !== undefined && flow !== undefined) {
     const peer = await connectTo(address, flow, flags);
     return {
@@ -121,16 +116,51 @@ export function wrong(key: string, problem: string): GaplessError {
   return invalidConfig("command line", [{ key, problem }]);
 }
 
+/** What is missing is named, and what goes with something else than was said. */
+function checkPlace(dbPath: string | undefined, flags: PlaceFlags): void {
+  const { peer: address, flow } = flags;
+  if (dbPath !== undefined) {
+    if (address !== undefined)
+      throw wrong("--peer", "expected either a path or a peer, found both");
+    const other = flow === undefined ? peerOptionIn(flags) : "--flow";
+    if (other !== undefined) throw wrong(other, "goes with --peer, and not with a path");
+    return;
+  }
+  if (address !== undefined && flow === undefined) {
+    throw wrong("--flow", "is missing: expected which of the flows of --peer");
+  }
+  if (address === undefined && flow !== undefined) {
+    throw wrong("--peer", "is missing: expected the address of who serves --flow");
+  }
+  if (address === undefined) {
+    throw wrong("path", "is missing: expected a directory, or --peer and --flow instead of it");
+  }
+}
+
 function checkThere(dbPath: string, family: string): void {
   const directory = path.resolve(dbPath, family);
   if (isFamily(directory)) return;
-  const whole = path.resolve(dbPath);
+  throw noBuffer(`in ${directory}`, dbPath);
+}
+
+/** @param where The command has looked for it: `in` or `under` a directory. */
+export function noBuffer(where: string, dbPath: string): GaplessError {
+  const message = `There is no buffer ${where}. ${adviceFor(path.resolve(dbPath))}`;
+  return new GaplessError("DATA_NOT_YET_AVAILABLE", message);
+}
+
+/** Whoever waits for it to be made comes again; whoever has mistyped it sees where. */
+function adviceFor(whole: string): string {
   const others = familiesIn(whole);
-  const isOneItself = isFamily(whole)
-    ? ` It is one itself: give ${path.dirname(whole)} --family ${path.basename(whole)}.`
-    : "";
-  const hint = others.length > 0 ? ` There are: --family ${others.join(", ")}.` : isOneItself;
-  throw new GaplessError("DATA_NOT_YET_AVAILABLE", `There is no buffer in ${directory}.${hint}`);
+  if (others.length > 0) return `There are: --family ${others.join(", ")}.`;
+  if (isFamily(whole)) {
+    return `It is one itself: give ${path.dirname(whole)} --family ${path.basename(whole)}.`;
+  }
+  let nearest = whole;
+  while (!fs.existsSync(nearest)) nearest = path.dirname(nearest);
+  if (nearest !== whole) return `Check the path: of it, only ${nearest} exists.`;
+  if (!isFolder(whole)) return `Check the path: ${whole} is no directory.`;
+  return `Check the path: nothing under ${whole} is a buffer, or nobody has opened one yet.`;
 }
 
 /** Damaged ones too: those are for `openMsgBuffer` to judge. */

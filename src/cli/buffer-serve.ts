@@ -5,10 +5,10 @@ import path from "node:path";
 import { Command, Option } from "commander";
 import type { MsgBuffer, ServeOptions } from "../buffer/buffer.ts";
 import { parseAddress } from "../buffer/peer-address.ts";
-import { describeError, GaplessError } from "../errors.ts";
+import { describeError } from "../errors.ts";
 import { measureBuffers, type FollowedPeers } from "./buffer-measure.ts";
 import { readFile, readToken } from "./buffer-peer.ts";
-import { familiesIn, openFamily, wrong } from "./buffer-place.ts";
+import { familiesIn, noBuffer, openFamily, wrong } from "./buffer-place.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { formatJson } from "./json-text.ts";
 import type { ExportOptions } from "./metrics-export.ts";
@@ -124,12 +124,7 @@ function flowsOf(text: string, family: string | undefined): Flow[] {
   const [, name, given] = named ?? [];
   const dbPath = given ?? text;
   const families = family === undefined ? familiesIn(dbPath) : [family];
-  if (families.length === 0) {
-    throw new GaplessError(
-      "DATA_NOT_YET_AVAILABLE",
-      `There is no buffer under ${path.resolve(dbPath)}.`,
-    );
-  }
+  if (families.length === 0) throw noBuffer(`under ${path.resolve(dbPath)}`, dbPath);
   if (name !== undefined && families.length > 1) {
     const problem = `${text} has several (${families.join(", ")}): expected --family with a name`;
     throw wrong("path", problem);

@@ -27,31 +27,35 @@ async function show(
   };
   if (stats === undefined || losses === undefined) {
     const status = await archive.status();
-    const document = { address: flags.peer, component: archive.component, ...status };
+    const document = { address: flags.peer, flow: archive.component, ...status };
     print(document, [name, ...formatStatus(status)]);
     return;
   }
   const diskBytes = bytesOnDisk(name);
-  const { hot: _hot, cold: _cold, hitRate: _hitRate, hotBytes: _hotBytes, ...kept } = stats;
-  const document = { directory: name, ...kept, diskBytes, ...losses };
+  const { total, bytes, trimmed, lastTrim } = stats;
+  const { family } = flags;
+  const kept = { total, bytes, ...(await archive.status()), trimmed, lastTrim };
+  const document = { directory: name, family, ...kept, diskBytes, ...losses };
   print(document, [name, ...formatStats(stats, diskBytes), ...formatLosses(losses)]);
 }
 
 function formatStats(stats: BufferStats, diskBytes: number): string[] {
-  const { total, bytes, lastTrim } = stats;
+  const { total, bytes } = stats;
   const [kept, log] = formatStatus(stats);
   const size = total === 0 ? "" : `, ${formatCount(total)} messages, ${formatBytes(bytes)}`;
-  const trimmed =
-    lastTrim === undefined
-      ? "never"
-      : `before id ${lastTrim.beforeId}, ${formatCount(lastTrim.deleted)} messages, ` +
-        formatAge(lastTrim.atMs);
   return [
     `${kept}${size}`,
-    `  trimmed  ${trimmed}`,
+    `  trimmed  ${formatTrimmed(stats)}`,
     ...(log === undefined ? [] : [log]),
     `  files    ${formatBytes(diskBytes)}`,
   ];
+}
+
+function formatTrimmed({ trimmed, lastTrim }: BufferStats): string {
+  if (lastTrim === undefined) return "never";
+  const { beforeId, deleted, atMs } = lastTrim;
+  const last = deleted === trimmed ? "" : `the last ${formatCount(deleted)} of them `;
+  return `before id ${beforeId}, ${formatCount(trimmed)} messages, ${last}${formatAge(atMs)}`;
 }
 
 function formatLosses({ losses, unreadable }: BufferLosses): string[] {

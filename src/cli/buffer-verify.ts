@@ -1,8 +1,7 @@
 /** `gapless buffer verify`: whether a buffer still has all that it says it has. */
 import { styleText } from "node:util";
 import { Command } from "commander";
-import { GaplessError } from "../errors.ts";
-import { checkArchive, type ArchiveDamage, type ArchiveReport } from "./archive-check.ts";
+import { checkArchive, reportUnopened, type ArchiveReport } from "./archive-check.ts";
 import { withPeerOptions } from "./buffer-peer.ts";
 import { openPlace, withFamily, withPeer, type Place, type PlaceFlags } from "./buffer-place.ts";
 import { exitInterrupted, untilInterrupted } from "./interrupt.ts";
@@ -31,31 +30,27 @@ async function verify(
   const text = flags.json === true ? formatJson(report, 2) : formatReport(report).join("\n");
   process.stdout.write(`${text}\n`);
   if (report.damage !== undefined) process.exitCode = exitDamaged;
-  else if (report.isComplete !== true) process.exitCode = exitInterrupted;
+  else if (!report.isComplete) process.exitCode = exitInterrupted;
 }
-
-type Verified = Partial<ArchiveReport> & { readonly damage: ArchiveDamage | undefined };
 
 /** What does not open for damage is a finding, as damage further on is. */
 async function look(
   dbPath: string | undefined,
   flags: PlaceFlags,
   signal: AbortSignal,
-): Promise<Verified> {
+): Promise<ArchiveReport> {
   let place: Place;
   try {
     place = await openPlace(dbPath, flags);
   } catch (error) {
-    if (!(error instanceof GaplessError) || !error.isCorruption) throw error;
-    const { code, message: problem } = error;
-    return { damage: { behindId: undefined, code, problem } };
+    return reportUnopened(error);
   }
   await using opened = place;
   return await checkArchive(opened.archive, opened.stats, signal);
 }
 
-function formatReport(report: Verified): string[] {
-  const { messages = 0, bytes = 0, minId, maxId, sha256, damage } = report;
+function formatReport(report: ArchiveReport): string[] {
+  const { messages, bytes, minId, maxId, sha256, damage, isComplete } = report;
   const size = `${formatCount(messages)} messages, ${formatBytes(bytes)}`;
   if (damage !== undefined) {
     const { behindId, problem } = damage;
@@ -67,7 +62,7 @@ function formatReport(report: Verified): string[] {
       `${size} before it are as they should be; what is behind it was not looked at.`,
     ];
   }
-  if (report.isComplete !== true) return [`${size} read, then it was stopped: nothing was wrong.`];
+  if (!isComplete) return [`${size} read, then it was stopped: nothing was wrong.`];
   if (minId === undefined) return ["There is no message: nothing is wrong."];
   return [`${size}, id ${minId} to ${maxId}: nothing is wrong.`, `sha256  ${sha256}`];
 }

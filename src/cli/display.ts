@@ -37,6 +37,7 @@ export function openDisplay(title: string): Display {
     lookedMs = now;
     return stages;
   };
+  const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
   const clear = (): void => {
     if (shownLines === 0) return;
     // What a terminal echoes of a Ctrl-C has moved the cursor along its line.
@@ -47,7 +48,7 @@ export function openDisplay(title: string): Display {
   };
   const draw = (): void => {
     if (services.length === 0) return;
-    const elapsed = `${((performance.now() - startedMs) / 1000).toFixed(0)} s`;
+    const elapsed = `${elapsedSeconds().toFixed(0)} s`;
     if (!isTerminal) {
       output.write(`${elapsed.padStart(5)}  ${look().map(formatBrief).join("  ")}\n`);
       return;
@@ -65,9 +66,10 @@ export function openDisplay(title: string): Display {
   return {
     note,
     log: (service, text) => note(`${service}: ${text}`),
-    killed: ({ services: killed, side, atMs }: Kill, index) => {
+    // By the clock of the lines around it, and not as it was planned: that is behind the start.
+    killed: ({ services: killed, side }: Kill, index) => {
       const who = side === undefined ? killed.join() : `side ${side} (${killed.join(", ")})`;
-      note(`chaos: kill ${index + 1}: ${who} at ${(atMs / 1000).toFixed(2)} s`);
+      note(`chaos: kill ${index + 1}: ${who} at ${elapsedSeconds().toFixed(2)} s`);
     },
     started(started) {
       services = started;

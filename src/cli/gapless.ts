@@ -1,44 +1,28 @@
 #!/usr/bin/env node
-/** The command. One file a subcommand; this one only knows their names. */
-import { Command, CommanderError } from "commander";
-import { describeError, GaplessError, isGaplessError, storageFailed } from "../errors.ts";
-import { buffer } from "./buffer.ts";
-import { bus } from "./bus.ts";
-import { clean } from "./clean.ts";
-import { queue } from "./queue.ts";
-import { up } from "./up.ts";
+/**
+ * The command, and which Node it needs. What an older one cannot load is imported only behind the
+ * question: else the user is told of a name that some module does not export.
+ */
+import fs from "node:fs";
 
-const exitFailure = 1;
-const exitUsage = 2;
-
-const program = new Command("gapless")
-  .description("The loss-proof message backbone for trading systems on Node.js.")
-  .exitOverride()
-  .enablePositionalOptions();
-program
-  .addCommand(up().exitOverride())
-  .addCommand(bus().exitOverride())
-  .addCommand(queue().exitOverride())
-  .addCommand(buffer().exitOverride())
-  .addCommand(clean().exitOverride());
-
-// Whoever reads the output has seen enough of it, as `head` does.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") tell(storageFailed("the output cannot be written", error));
-  process.exit();
-});
-// What nobody reads ends nothing.
-process.stderr.on("error", () => undefined);
-
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : exitUsage;
-  else tell(error);
+interface Manifest {
+  readonly version: string;
+  /** `>=` and a major version. */
+  readonly engines: { readonly node: string };
 }
 
-function tell(error: unknown): void {
-  const known = error instanceof GaplessError ? `${error.code}: ` : "";
-  process.stderr.write(`${known}${describeError(error)}\n`);
-  process.exitCode = isGaplessError(error, "CONFIG_INVALID") ? exitUsage : exitFailure;
+const manifestUrl = new URL("../../package.json", import.meta.url);
+const { version, engines } = JSON.parse(fs.readFileSync(manifestUrl, "utf8")) as Manifest;
+const majorNeeded = Number.parseInt(engines.node.replace(">=", ""), 10);
+const found = process.versions.node;
+
+if (Number.parseInt(found, 10) >= majorNeeded) {
+  const { runProgram } = await import("./program.ts");
+  await runProgram(version);
+} else {
+  process.stderr.write(
+    `PLATFORM_UNSUPPORTED: gapless needs Node ${majorNeeded} or newer, and ` +
+      `${process.execPath} is Node ${found}.\n`,
+  );
+  process.exitCode = 1;
 }

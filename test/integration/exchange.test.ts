@@ -11,6 +11,16 @@ const recorded = path.resolve(
 );
 const noRecording = !fs.existsSync(recorded) && `no recorded orders at ${recorded}`;
 
+/** Kills tell the time by the clock of the lines around them, which are of rounded seconds. */
+function checkClock(output: string): void {
+  const told = [...output.matchAll(/^ *(\d+) s {2}|chaos: kill .* at (\d+\.\d+) s$/gm)];
+  let now = 0;
+  for (const [line, seconds, killed] of told) {
+    if (killed === undefined) now = Number(seconds);
+    else assert.ok(Number(killed) >= now - 0.5, `${line} behind ${now} s\n${output}`);
+  }
+}
+
 test("G5: with services killed at random, the digests are those of a calm run", async (t) => {
   const data = makeDataDirectory(t);
   const orders = ["--count", 30_000, "--seed", 3];
@@ -29,6 +39,7 @@ test("G5: with services killed at random, the digests are those of a calm run", 
   assert.equal([...chaos.output.matchAll(/chaos: kill \d/g)].length, 8, chaos.output);
   assert.equal([...chaos.output.matchAll(/: side (venue|clearing) \(/g)].length, 2, chaos.output);
   assert.equal(digestsOf(chaos), digestsOf(calm), chaos.output);
+  checkClock(chaos.output);
 });
 
 test("a whole side that is killed fills its gaps from the other one, over gRPC", async (t) => {

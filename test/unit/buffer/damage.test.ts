@@ -173,16 +173,22 @@ test("a directory that is a file, or below one, is CONFIG_INVALID", async (conte
   await assert.rejects(openIn(path.join(file, "x")), hasCode("CONFIG_INVALID"));
 });
 
-test("a buffer open elsewhere is ALREADY_OPEN, in this process or another", async (context) => {
+test("a buffer open elsewhere is ALREADY_OPEN, in this process or another, which is named", async (context) => {
   const directory = temporaryDirectory(context);
+  const isOpenIn = (who: string, pid: number | undefined) => (error: Error) => {
+    const advice = "Close it there, or stop that process.";
+    const where = `is open already in ${who} process: pid=${pid}. ${advice}`;
+    assert.equal(error.message, `The buffer in ${directory} ${where}`);
+    return hasCode("ALREADY_OPEN")(error);
+  };
   {
     await using buffer = await openIn(directory);
-    await assert.rejects(openIn(directory), hasCode("ALREADY_OPEN"));
+    await assert.rejects(openIn(directory), isOpenIn("this", process.pid));
     await buffer.append(messages.slice(0, 20));
   }
   const program = runProgram(context, "appender.ts", directory);
   await nextLine(program);
-  await assert.rejects(openIn(directory), hasCode("ALREADY_OPEN"));
+  await assert.rejects(openIn(directory), isOpenIn("another", program.child.pid));
   program.child.kill("SIGKILL");
   await program.exited;
   await using buffer = await openIn(directory);

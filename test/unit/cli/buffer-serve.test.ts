@@ -159,8 +159,9 @@ test("stat, get and verify ask who serves a flow, and diff-peers tells the first
   await write(path.join(directory, "left"), "messages", messages);
   await write(path.join(directory, "right"), "messages", messages.slice(0, 1900));
   await write(path.join(directory, "wrong"), "messages", changed);
+  await write(path.join(directory, "empty"), "messages", []);
   await using opened = new AsyncDisposableStack();
-  for (const name of ["left", "right", "wrong"]) {
+  for (const name of ["left", "right", "wrong", "empty"]) {
     const storage = { dbPath: path.join(directory, name) };
     const buffer = opened.use(await openMsgBuffer({ component: "trades", storage }));
     const listen = { path: path.join(directory, `${name}.sock`) };
@@ -169,20 +170,26 @@ test("stat, get and verify ask who serves a flow, and diff-peers tells the first
   const at = (...names: string[]): string[] =>
     names.map((name) => `unix:${path.join(directory, `${name}.sock`)}`);
   const left = ["--peer", ...at("left"), "--flow", "trades"];
-  const [stat, get, verify, same, wrong, down] = await Promise.all([
+  const empty = ["--peer", ...at("empty"), "--flow", "trades"];
+  const [stat, nothing, get, verify, same, wrong, down] = await Promise.all([
     runGapless("buffer", "stat", ...left, "--json"),
+    runGapless("buffer", "stat", ...empty, "--json"),
     runGapless("buffer", "get", ...left, "1999", "--count", "5", "--json"),
     runGapless("buffer", "verify", ...left),
     runGapless("buffer", "diff-peers", ...at("left", "right"), "--flow", "trades"),
     runGapless("buffer", "diff-peers", ...at("right", "wrong"), "--flow", "trades", "--json"),
     runGapless("buffer", "diff-peers", ...at("left"), `unix:${directory}/x`, "--flow", "trades"),
   ]);
-  assert.partialDeepStrictEqual(JSON.parse(stat.stdout), { minId: "1", maxId: "2000" });
-  const ids = get.stdout
+  const [address] = at("left");
+  const ids = { minId: "1", maxId: "2000" };
+  const logPosition = "0";
+  assert.deepEqual(JSON.parse(stat.stdout), { address, flow: "trades", ...ids, logPosition });
+  assert.partialDeepStrictEqual(JSON.parse(nothing.stdout), { minId: null, maxId: null });
+  const got = get.stdout
     .trim()
     .split("\n")
     .map((line) => (JSON.parse(line) as { id: string }).id);
-  assert.deepEqual([ids, get.stderr], [["1999", "2000"], "These are all: 2 messages.\n"]);
+  assert.deepEqual([got, get.stderr], [["1999", "2000"], "These are all: 2 messages.\n"]);
   assert.match(verify.stdout, /^2,000 messages, 258 KB, id 1 to 2000: nothing is wrong\.$/m);
   assert.equal(same.status, 0, same.stderr);
   assert.match(same.stdout, /^same {2}id 1 to 1900, which all have: 1,900 messages$/m);
@@ -223,6 +230,40 @@ test("get and verify that are stopped before their end say so by their exit code
   }
 });
 
+test("get --follow goes on with what comes, until it is stopped or nobody reads on", async (context) => {
+  const directory = temporaryDirectory(context);
+  const storage = { dbPath: path.join(directory, "exchange") };
+  await using buffer = await openMsgBuffer({ component: "trades", storage });
+  const messages = makeMessages(0n, 12);
+  await buffer.append(messages.slice(0, 4));
+  const listen = { path: path.join(directory, "peers.sock") };
+  await using server = await serveBuffers({ flows: [buffer.archive], listen });
+  const follow = (...args: string[]) => {
+    const place = ["--peer", server.address, "--flow", "trades"];
+    const child = startHeardGapless("buffer", "get", ...place, "--follow", "--json", ...args);
+    context.after(() => child.kill("SIGKILL"));
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const nextId = async (): Promise<string> => {
+      const { value } = await lines.next();
+      return (JSON.parse(value ?? "{}") as { id: string }).id;
+    };
+    return { child, nextId, ended: once(child, "close"), complaints: text(child.stderr) };
+  };
+  const [stopped, unread, counted] = [follow("3"), follow("4"), follow("1", "--count", "6")];
+  assert.deepEqual([await stopped.nextId(), await stopped.nextId()], ["3", "4"]);
+  assert.equal(await unread.nextId(), "4");
+  unread.child.stdout.destroy();
+  for (let index = 4; index < messages.length; index++) {
+    await buffer.append(messages.slice(index, index + 1));
+    assert.equal(await stopped.nextId(), String(index + 1));
+  }
+  for (let id = 1; id <= 6; id++) assert.equal(await counted.nextId(), String(id));
+  stopped.child.kill("SIGINT");
+  for (const { ended, complaints } of [stopped, unread, counted]) {
+    assert.deepEqual([await ended, await complaints], [[0, null], ""]);
+  }
+});
+
 const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
 const skip = hasOpenssl ? false : "needs openssl";
 
@@ -256,6 +297,15 @@ test(
       ...["--tls-ca", cert, ...identity, "--token-file", token],
     );
     assert.match(right.stdout, /^ {2}kept {5}id 1 to 10$/m, right.stderr);
+    // TLS is for the port alone.
+    await write(path.join(directory, "beside"), "trades", makeMessages(0n, 10));
+    const socket = `unix:${path.join(directory, "beside.sock")}`;
+    await serve(context, path.join(directory, "beside"), "--listen", socket);
+    const compared = await runGapless(
+      ...["buffer", "diff-peers", address, socket, "--flow", "trades"],
+      ...["--tls-ca", cert, ...identity, "--token-file", token],
+    );
+    assert.match(compared.stdout, /^same {2}id 1 to 10, which all have/m, compared.stderr);
     const ca = fs.readFileSync(cert);
     const own = { key: fs.readFileSync(key), cert: ca };
     const bearerToken = "secret";

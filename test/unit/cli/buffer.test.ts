@@ -40,9 +40,13 @@ test("stat and verify tell what there is, whatever it was opened with, and trim 
   const options = { cfName: "trades", useCompression: false, writeBufferSize: 8 * 1024 * 1024 };
   const { dbPath, messages } = await write(context, options);
   const family = ["--family", "trades"];
-  const { directory, ...seen } = documentOf("stat", dbPath, ...family);
-  assert.equal(directory, path.join(dbPath, "trades"));
-  assert.partialDeepStrictEqual(seen, { total: 2500, minId: "2", maxId: "5000", bytes: 330_000 });
+  const { diskBytes, ...seen } = documentOf("stat", dbPath, ...family);
+  assert.ok(Number(diskBytes) > 0);
+  assert.deepEqual(seen, {
+    ...{ directory: path.join(dbPath, "trades"), family: "trades" },
+    ...{ total: 2500, bytes: 330_000, minId: "2", maxId: "5000", logPosition: "0" },
+    ...{ trimmed: 0, lastTrim: null, losses: [], unreadable: 0 },
+  });
 
   const wanted = ["trim", dbPath, ...family, "--before", "1001"];
   const wouldTrim = { deleted: 500, left: 2000, minId: "1002", isWritten: false };
@@ -57,17 +61,21 @@ test("stat and verify tell what there is, whatever it was opened with, and trim 
   // Once is enough.
   const { stdout } = gapless("buffer", ...wanted, "--write");
   assert.equal(stdout, "trimmed  0 messages; left: 2,000, from id 1002.\n");
-  const shown = gapless("buffer", "stat", dbPath, ...family).stdout;
-  assert.match(shown, /^ {2}kept {5}id 1002 to 5000, 2,000 messages, 258 KB$/m);
-  assert.match(shown, /^ {2}trimmed {2}before id 1001, 500 messages, \d+ m?s ago$/m);
+  const show = (): string => gapless("buffer", "stat", dbPath, ...family).stdout;
+  assert.match(show(), /^ {2}kept {5}id 1002 to 5000, 2,000 messages, 258 KB$/m);
+  assert.match(show(), /^ {2}trimmed {2}before id 1001, 500 messages, \d+ m?s ago$/m);
 
   const kept = packMessages(messages.slice(500));
-  assert.partialDeepStrictEqual(documentOf("verify", dbPath, ...family), {
-    messages: 2000,
-    bytes: 264_000,
-    sha256: createHash("sha256").update(kept).digest("hex"),
-    isComplete: true,
+  assert.deepEqual(documentOf("verify", dbPath, ...family), {
+    ...{ minId: "1002", maxId: "5000", messages: 2000, bytes: 264_000 },
+    ...{ sha256: createHash("sha256").update(kept).digest("hex"), isComplete: true, damage: null },
   });
+
+  gapless("buffer", "trim", dbPath, ...family, "--before", "1021", "--write");
+  const twice = /^ {2}trimmed {2}before id 1021, 510 messages, the last 10 of them \d+ m?s ago$/m;
+  assert.match(show(), twice);
+  const { trimmed: all } = documentOf("stat", dbPath, ...family);
+  assert.equal(all, 510);
 });
 
 test("what a trim may not do is refused, with --write and without", async (context) => {
@@ -80,7 +88,12 @@ test("what a trim may not do is refused, with --write and without", async (conte
   {
     await using buffer = await openMsgBuffer({ component: "trades", storage: { dbPath } });
     const { status, stderr } = gapless("buffer", "trim", dbPath, "--before", "3", "--write");
-    assert.deepEqual([status, /^ALREADY_OPEN: .*--peer\.$/m.test(stderr)], [1, true], stderr);
+    assert.equal(status, 1, stderr);
+    const holder = `another process: pid=${process.pid}\\.`;
+    assert.match(
+      stderr,
+      new RegExp(`^ALREADY_OPEN: .* is open already in ${holder} .*--peer\\.$`, "m"),
+    );
     // From now on it follows a log, which alone may trim it.
     await buffer.append(makeMessages(5000n, 1), { logPosition: 7n });
   }
@@ -111,12 +124,13 @@ test("get prints messages from an id on, as what they are asked for", async (con
   const get = (...args: string[]) => gapless("buffer", "get", dbPath, ...args);
   const all = get("1", "--count", "9");
   assert.match(all.stderr, /^There is no id=1: the next one is id=10\.\nThese are all: 3 messages/);
-  assert.equal(
-    all.stdout,
-    '          10  2023-11-14T22:13:20.123456Z      29 B  {"price":\\n  9007199254740993}\n' +
-      "          20  2023-11-14T22:13:20.123456Z      10 B  plain\\ttext\n" +
-      "          30  2023-11-14T22:13:20.123456Z       2 B  0001\n",
-  );
+  const at = "2023-11-14T22:13:20.123456Z";
+  assert.deepEqual(all.stdout.split("\n"), [
+    `          10  behind 0             ${at}      29 B  {"price":\\n  9007199254740993}`,
+    `          20  behind 10            ${at}      10 B  plain\\ttext`,
+    `          30  behind 20            ${at}       2 B  0001`,
+    "",
+  ]);
   // Its number is none that JavaScript has.
   const json = get("10", "--decode", "json", "--json").stdout;
   assert.match(json, /^\{"id":"10","prevId":"0",.*,"json":\{"price": +9007199254740993\}\}\n$/);
@@ -148,6 +162,7 @@ test("verify tells the first damage, behind which message it is, and exits with 
   const report = JSON.parse(hole.stdout) as { damage: { behindId: string; code: string } };
   assert.partialDeepStrictEqual(report, {
     messages: 1200,
+    isComplete: false,
     damage: { behindId: "1200", code: "STORAGE_CORRUPT" },
   });
   const text = gapless("buffer", "verify", holed);
@@ -163,34 +178,57 @@ test("verify tells the first damage, behind which message it is, and exits with 
   await others.close();
   const count = verify(miscounted);
   assert.equal(count.status, 1, count.stderr);
-  assert.match(count.stdout, /"behindId": "2000"[^}]*has messages=2000/);
+  assert.match(count.stdout, /"isComplete": true,\s+"damage": \{\s+"behindId": "2000"/);
+  assert.match(count.stdout, /has messages=2000/);
 
   const { dbPath } = await write(context);
   fs.writeFileSync(path.join(dbPath, "messages/rocksdb/CURRENT"), "garbage");
   const unopened = verify(dbPath);
   assert.deepEqual([unopened.status, unopened.stderr], [1, ""]);
-  assert.match(unopened.stdout, /"code": "STORAGE_CORRUPT"/);
+  const { damage, ...nothing } = JSON.parse(unopened.stdout) as Record<string, unknown>;
+  assert.partialDeepStrictEqual(damage, { behindId: null, code: "STORAGE_CORRUPT" });
+  assert.deepEqual(nothing, {
+    ...{ minId: null, maxId: null, messages: 0, bytes: 0 },
+    ...{ sha256: createHash("sha256").digest("hex"), isComplete: false },
+  });
 });
 
 test("where there is no buffer none is made, and it is said what is there", async (context) => {
   const { dbPath } = await write(context);
   const empty = temporaryDirectory(context);
   const cases: readonly [readonly string[], RegExp][] = [
-    [["stat", empty], /^DATA_NOT_YET_AVAILABLE: There is no buffer in .*\/messages\.$/],
-    [["verify", path.join(empty, "a/b")], /^DATA_NOT_YET_AVAILABLE: There is no buffer in/],
+    [
+      ["stat", empty],
+      /^DATA_NOT_YET_AVAILABLE: There is no buffer in .*\/messages\. Check the path: nothing under/,
+    ],
+    [
+      ["verify", path.join(empty, "a/b")],
+      new RegExp(`Check the path: of it, only ${empty} exists\\.$`),
+    ],
+    [["stat", import.meta.filename], /Check the path: .*buffer\.test\.ts is no directory\.$/],
     [["trim", empty, "--before", "1", "--write"], /^DATA_NOT_YET_AVAILABLE: /],
-    [["serve", empty], /^DATA_NOT_YET_AVAILABLE: There is no buffer under/],
+    [["serve", empty], /^DATA_NOT_YET_AVAILABLE: There is no buffer under .* Check the path: /],
     [["stat", dbPath, "--family", "orders"], /There are: --family messages\.$/],
     [["get", path.join(dbPath, "messages"), "1"], /It is one itself: give .* --family messages\./],
-    [["stat"], /^CONFIG_INVALID: command line: path: expected either a path or --peer/],
-    [["stat", dbPath, "--peer", "unix:/x", "--flow", "y"], /^CONFIG_INVALID: .*and not both$/],
-    [["stat", "--peer", "unix:/x"], /^CONFIG_INVALID: command line: --flow: goes with --peer/],
+    [["stat"], /^CONFIG_INVALID: command line: path: is missing: expected a directory, or --peer/],
+    [["stat", dbPath, "--peer", "unix:/x", "--flow", "y"], /^CONFIG_INVALID: .*found both$/],
+    [["stat", "--peer", "unix:/x"], /^CONFIG_INVALID: command line: --flow: is missing/],
+    [["stat", "--flow", "y"], /^CONFIG_INVALID: command line: --peer: is missing/],
+    [["stat", dbPath, "--flow", "y"], /--flow: goes with --peer, and not with a path$/],
+    [["verify", dbPath, "--tls"], /--tls: goes with --peer, and not with a path$/],
+    [["get", dbPath, "1", "--tls-ca", "x"], /--tls-ca: goes with --peer, and not with a path$/],
+    [["get", dbPath, "1", "--timeout", "9"], /--timeout: goes with --peer, and not with a path$/],
     [["stat", "--peer", "nowhere", "--flow", "y"], /^CONFIG_INVALID: address=nowhere/],
     [["get", dbPath], /^CONFIG_INVALID: command line: id: expected/],
     [["get", dbPath, "99999999999999999999"], /^CONFIG_INVALID: .*64 bits/],
+    [["get", dbPath, "1", "--follow"], /^CONFIG_INVALID: .*--follow: goes with --peer: /],
     [["get", dbPath, "1", "--count", "0"], /^CONFIG_INVALID: .*--count: expected a whole number/],
     [["trim", dbPath, "--before", "-1"], /^CONFIG_INVALID: .*--before: .*found "-1"$/],
-    [["diff-peers", "unix:/x", "--flow", "y"], /^CONFIG_INVALID: .*expected two at least/],
+    [["diff-peers", "unix:/x", "--flow", "y"], /expected two at least, .*found one: unix:\/x$/],
+    [
+      ["diff-peers", "a:1", "a:1", "--flow", "y"],
+      /^CONFIG_INVALID: .*found the same 2 times: a:1$/,
+    ],
   ];
   for (const [args, expected] of cases) assert.match(await refusalOf(...args), expected);
   const { status, stderr } = gapless("buffer", "stat", empty);
