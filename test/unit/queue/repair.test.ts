@@ -10,7 +10,6 @@ import {
   checksumKinds,
   controlOffset,
   headerOffset,
-  recordOffset,
   segmentFileName,
   segmentHeaderBytes,
   segmentOffset,
@@ -29,22 +28,23 @@ import {
 import { repairNames } from "../../../src/queue/repair.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { writeSmallQueue } from "../../support/queue-damage.ts";
-import { change, startAgain } from "../../support/queue-files.ts";
+import {
+  change,
+  offsetOf,
+  startAgain,
+  threeSegments,
+  writeThreeSegments,
+} from "../../support/queue-files.ts";
 import { makeFastDirectory, payloadOf, walkQueue } from "../../support/queue-records.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
 const rounds = Number(process.env["ROUNDS"] ?? 150);
-const options = { segmentBytes: 192 * 1024, preallocate: false };
-const count = 800;
-const sizeOf = (sequence: number): number => 500 + (sequence % 90);
+const { options, count, sizeOf } = threeSegments;
 
 /** Three segments with indexes, closed. */
 async function writeQueue(context: TestContext): Promise<string> {
   const directory = path.join(makeFastDirectory(context), "trades");
-  await using publisher = openPublisher(directory, options);
-  for (let sequence = 1; sequence <= count; sequence++) {
-    publisher.append(1, payloadOf(sequence, sizeOf(sequence)), BigInt(sequence));
-  }
+  await writeThreeSegments(directory);
   return directory;
 }
 
@@ -55,16 +55,6 @@ function fileOf(directory: string, number: number): string {
 function firstOf(directory: string, number: number): number {
   const content = fs.readFileSync(fileOf(directory, number));
   return Number(content.readBigUInt64LE(segmentOffset.firstSequence));
-}
-
-/** Where a record begins. */
-function offsetOf(filePath: string, sequence: number): number {
-  const content = fs.readFileSync(filePath);
-  let offset = content.readUInt32LE(segmentOffset.recordsStart);
-  while (Number(content.readBigUInt64LE(offset + recordOffset.sequence)) !== sequence) {
-    offset += (content.readInt32LE(offset) + 7) & -8;
-  }
-  return offset;
 }
 
 /** Every file of a directory but locks, by its name. */

@@ -52,7 +52,7 @@ for (const waiting of ["async", "blocking"] as const) {
         const sequence = publisher.append(1, payloadOf(publisher.lastSequence + 1, size));
         const hasRolled = listSegments(directory).length > segments;
         await reader.until(() => reader.told.taken === sequence);
-        if (hasRolled && segments > 0) delaysMs.push(reader.takenAtMs - atMs);
+        if (hasRolled && segments > 0) delaysMs.push(reader.toldAtMs.taken - atMs);
       }
       control.mapping.unmap();
       t.diagnostic(delaysMs.map((ms) => ms.toFixed(1)).join(" "));

@@ -21,7 +21,6 @@ import {
   openSubscriber,
   repairQueue,
   verifyQueue,
-  type ChecksumKind,
   type Publisher,
   type QueueFinding,
 } from "../../../src/queue/queue.ts";
@@ -29,7 +28,7 @@ import { seededRandom } from "../../../src/random.ts";
 import { startChild } from "../../support/queue-children.ts";
 import { writeSmallQueue } from "../../support/queue-damage.ts";
 import { startAppender } from "../../support/queue-processes.ts";
-import { change, startAgain } from "../../support/queue-files.ts";
+import { change, offsetOf, startAgain, writeThreeSegments } from "../../support/queue-files.ts";
 import { makeFastDirectory, payloadOf } from "../../support/queue-records.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
@@ -52,25 +51,6 @@ async function openSoon(directory: string): Promise<Publisher> {
       await pause(50);
     }
   }
-}
-
-/** Three segments with indexes, whose records end at different places, closed. */
-async function writeQueue(directory: string, checksum: ChecksumKind = "fast"): Promise<void> {
-  const options = { segmentBytes: 192 * 1024, checksum, preallocate: false };
-  await using publisher = openPublisher(directory, options);
-  for (let sequence = 1; sequence <= 800; sequence++) {
-    publisher.append(1, payloadOf(sequence, 500 + (sequence % 90)), BigInt(sequence));
-  }
-}
-
-/** Where a record begins. */
-function offsetOf(filePath: string, sequence: number): number {
-  const content = fs.readFileSync(filePath);
-  let offset = content.readUInt32LE(segmentOffset.recordsStart);
-  while (Number(content.readBigUInt64LE(offset + recordOffset.sequence)) !== sequence) {
-    offset += (content.readInt32LE(offset) + 7) & -8;
-  }
-  return offset;
 }
 
 test("a queue at work is whole, as far as it has come, whenever it is looked at", async (t) => {
@@ -173,7 +153,7 @@ for (const checksum of ["fast", "crc32c"] as const) {
 
 test("what the header and the index say of the records has to be so", async (t) => {
   const directory = makeFastDirectory(t);
-  await writeQueue(directory);
+  await writeThreeSegments(directory);
   const whole = await verifyQueue(directory);
   assert.deepEqual(whole.findings, []);
   assert.deepEqual([whole.segments, whole.records], [3, 800]);
@@ -209,7 +189,7 @@ test("what the header and the index say of the records has to be so", async (t) 
 
 test("what is missing between, or at the end, is found by what comes before and behind", async (t) => {
   const directory = makeFastDirectory(t);
-  await writeQueue(directory);
+  await writeThreeSegments(directory);
   const places = [2, 3].map((number) => path.join(directory, segmentFileName(number)));
   const [second = "", third = ""] = places;
   const firstOf = (filePath: string): number =>
@@ -234,7 +214,7 @@ test("what is missing between, or at the end, is found by what comes before and 
 
 test("damage in the way of a writer is told from damage that only readers meet", async (t) => {
   const directory = makeFastDirectory(t);
-  await writeQueue(directory);
+  await writeThreeSegments(directory);
   const filePath = path.join(directory, segmentFileName(3));
   const content = fs.readFileSync(filePath);
   const first = Number(content.readBigUInt64LE(segmentOffset.firstSequence));
