@@ -7,11 +7,11 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { LogDrain } from "../src/queue/log-drain.ts";
-import { makeLogMemory } from "../src/queue/log-layout.ts";
-import { takeLogRing } from "../src/queue/log-ring.ts";
-import { openLogSink } from "../src/queue/log-sink.ts";
-import { openLogging } from "../src/queue/logging.ts";
+import { LogDrain } from "../src/logging/drain.ts";
+import { makeLogMemory } from "../src/logging/layout.ts";
+import { takeLogRing } from "../src/logging/ring.ts";
+import { openLogSink } from "../src/logging/sink.ts";
+import { openLogging } from "../src/logging/logging.ts";
 import { figure, type Figure, type Size } from "./figure.ts";
 
 /** They fit into the ring, so none is dropped: the sidecar is behind at the end of a round. */

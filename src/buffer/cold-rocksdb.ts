@@ -6,7 +6,7 @@ import type { Query, RocksLevel, RocksOptions } from "@nxtedition/rocksdb";
 import { beginning } from "../chain.ts";
 import { GaplessError } from "../errors.ts";
 import { identifySelf } from "../memory/process-identity.ts";
-import { syncDirectory } from "../memory/sync-files.ts";
+import { makeDirectory, syncDirectory } from "../memory/sync-files.ts";
 import { encodedBytes, packMessages } from "../message.ts";
 import {
   chunkHeaderBytes,
@@ -62,7 +62,7 @@ export async function openColdRows(options: ColdOptions): Promise<ColdRows> {
   const rocksPath = path.join(directory, rocksDirectory);
   const markPath = path.join(directory, markFile);
   try {
-    await createDirectory(rocksPath);
+    makeDirectory(rocksPath);
   } catch (error) {
     throw storageError(error, directory, "open");
   }
@@ -368,16 +368,6 @@ async function openRocks(
     return db;
   } catch (error) {
     throw storageError(error, directory, "open");
-  }
-}
-
-async function createDirectory(rocksPath: string): Promise<void> {
-  const created = fs.mkdirSync(rocksPath, { recursive: true });
-  if (created === undefined) return;
-  // Each new directory is an entry of the one above it, up to the first that was there before.
-  for (let current = rocksPath; ; current = path.dirname(current)) {
-    syncDirectory(path.dirname(current));
-    if (current === created) return;
   }
 }
 

@@ -7,7 +7,7 @@ import { nextSequence } from "./finding.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import { lookAtTree, type SeenQueue, type SeenTree } from "./queue-tree.ts";
 import { listSegments } from "./segment.ts";
-import { serveRounds, type Rounds } from "./serve-rounds.ts";
+import { serveRounds, type Rounds } from "../sidecar/serve-rounds.ts";
 import { openBegun, type QueueFiles } from "./spot.ts";
 import { openSubscriber } from "./subscriber.ts";
 import { TreeWatch } from "./tree-watch.ts";

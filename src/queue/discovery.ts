@@ -11,8 +11,8 @@ import { resolveDirectory } from "./directory.ts";
 import { adoptSubscriber, type HandedSubscriber } from "./hand-over.ts";
 import type { QueueLoss } from "./loss-ledger.ts";
 import { checkReaderName } from "./reader-file.ts";
-import { RoundsSidecar } from "./rounds.ts";
-import { siblingModule } from "./sidecar.ts";
+import { RoundsSidecar } from "../sidecar/rounds.ts";
+import { siblingModule } from "../sidecar/sidecar.ts";
 import type { Subscriber } from "./subscriber.ts";
 import { resolveSubscriberOptions, type SubscriberOptions } from "./subscriber-options.ts";
 

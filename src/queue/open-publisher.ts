@@ -21,7 +21,8 @@ import {
   type Control,
   type Position,
 } from "./control.ts";
-import { makeDirectory, resolveDirectory } from "./directory.ts";
+import { makeDirectory } from "../memory/sync-files.ts";
+import { resolveDirectory } from "./directory.ts";
 import { controlMagic, controlOffset } from "./layout.ts";
 import { resolveOptions, type PublisherOptions, type ResolvedOptions } from "./options.ts";
 import { preallocate } from "./preallocation.ts";

@@ -12,7 +12,7 @@ import { prefault } from "../memory/wishes.ts";
 import { pageBytes } from "./layout.ts";
 import type { PreallocationReply, PreallocationRequest, SegmentWish } from "./preallocation.ts";
 import { openSegment, reserveSegment, type Segment } from "./segment.ts";
-import { serveSidecar } from "./serve-sidecar.ts";
+import { serveSidecar } from "../sidecar/serve-sidecar.ts";
 import { isAsPlanned } from "./supply.ts";
 
 const partBytes = 2 * 1024 * 1024;

@@ -15,7 +15,7 @@ import { describeError } from "../errors.ts";
 import { adoptMapping, unmapMemory, type MappedMemory } from "../memory/mapping.ts";
 import { segmentFileName } from "./layout.ts";
 import { segmentOf, type Segment, type SegmentPlan } from "./segment.ts";
-import { siblingModule, startSidecar, type Sidecar } from "./sidecar.ts";
+import { siblingModule, startSidecar, type Sidecar } from "../sidecar/sidecar.ts";
 import { isAsPlanned, type SegmentSupply } from "./supply.ts";
 
 /** How a supply goes about it. */

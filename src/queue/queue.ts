@@ -55,7 +55,7 @@ export type { ChecksumKind } from "./layout.ts";
 export type { FanInHandler } from "./confluence.ts";
 export { FanInReader, openFanIn, type FanInMessage, type FanInOptions } from "./fan-in.ts";
 export type { FanInEnvelope, FanInSource } from "./fan-in-source.ts";
-export { joinLogging, openLogging } from "./logging.ts";
+export { joinLogging, openLogging } from "../logging/logging.ts";
 export type {
   LogFields,
   Logger,
@@ -63,7 +63,7 @@ export type {
   LoggingHandle,
   LoggingOptions,
   LogLevel,
-} from "./logging.ts";
+} from "../logging/logging.ts";
 export { removeReader } from "./reader-removal.ts";
 export { repairQueue, type RepairOptions, type RepairReport, type RepairStep } from "./repair.ts";
 export { verifyQueue, type VerifyOptions, type VerifyReport } from "./verify.ts";

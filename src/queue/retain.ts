@@ -3,8 +3,8 @@ import { GaplessError } from "../errors.ts";
 import { checkFunctions, wrong } from "../arguments.ts";
 import { resolveDirectory } from "./directory.ts";
 import { checkPolicy, type PassedOver, type RetentionPolicy } from "./retention.ts";
-import { RoundsSidecar } from "./rounds.ts";
-import { siblingModule } from "./sidecar.ts";
+import { RoundsSidecar } from "../sidecar/rounds.ts";
+import { siblingModule } from "../sidecar/sidecar.ts";
 
 /** What was deleted since it was told last. */
 export interface Removed {

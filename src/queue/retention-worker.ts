@@ -3,7 +3,7 @@ import { isGaplessError } from "../errors.ts";
 import { cleanupSegments } from "./cleanup.ts";
 import type { RetentionNews, RetentionTask } from "./retain.ts";
 import type { PassedOver } from "./retention.ts";
-import { serveRounds, type Rounds } from "./serve-rounds.ts";
+import { serveRounds, type Rounds } from "../sidecar/serve-rounds.ts";
 
 class Retaining implements Rounds<RetentionNews> {
   private readonly task: RetentionTask;

@@ -171,6 +171,8 @@ test("a directory that is a file, or below one, is CONFIG_INVALID", async (conte
   fs.writeFileSync(file, "");
   await assert.rejects(openIn(file), hasCode("CONFIG_INVALID"));
   await assert.rejects(openIn(path.join(file, "x")), hasCode("CONFIG_INVALID"));
+  // A file system that takes no directories says that one is missing, for ever.
+  await assert.rejects(openIn("/proc/nope/x"), hasCode("SYSTEM_CALL_FAILED"));
 });
 
 test("a buffer open elsewhere is ALREADY_OPEN, in this process or another, which is named", async (context) => {

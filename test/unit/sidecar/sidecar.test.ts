@@ -12,7 +12,7 @@ import {
   startSidecar,
   type Sidecar,
   type SidecarOptions,
-} from "../../../src/queue/sidecar.ts";
+} from "../../../src/sidecar/sidecar.ts";
 import type { Echo, Task } from "./sidecar-worker.ts";
 
 const module = siblingModule("sidecar-worker", import.meta.url);

@@ -7,13 +7,13 @@ import { test, type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
-import { drainer, logWord } from "../../../src/queue/log-layout.ts";
+import { drainer, logWord } from "../../../src/logging/layout.ts";
 import {
   joinLogging,
   openLogging,
   type Logging,
   type LoggingOptions,
-} from "../../../src/queue/logging.ts";
+} from "../../../src/logging/logging.ts";
 import { mountTinyDisk, tinyDiskRefused } from "../../support/tiny-disk.ts";
 import { checkNumbers, droppedOf, makeLogPath, parseLog, readLog } from "./log-scratch.ts";
 import type { LoggingTask } from "./logging-thread.ts";
@@ -400,7 +400,7 @@ async function runProgram(
 }
 
 test("stderr gets the same lines", async (context) => {
-  const module = import.meta.resolve("../../../src/queue/logging.ts");
+  const module = import.meta.resolve("../../../src/logging/logging.ts");
   const program = `
     import { openLogging } from ${JSON.stringify(module)};
     const logging = openLogging({ stderr: true });

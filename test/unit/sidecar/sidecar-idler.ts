@@ -1,5 +1,5 @@
 /** Leaves a sidecar open that has answered, and has nothing more to do: argv[2] says how. */
-import { startSidecar } from "../../../src/queue/sidecar.ts";
+import { startSidecar } from "../../../src/sidecar/sidecar.ts";
 import type { Echo, Task } from "./sidecar-worker.ts";
 
 const module = new URL("./sidecar-worker.ts", import.meta.url);

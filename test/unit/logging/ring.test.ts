@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LogDrain } from "../../../src/queue/log-drain.ts";
+import { LogDrain } from "../../../src/logging/drain.ts";
 import {
   makeLogMemory,
   threadOffset,
   threadWord,
   type LogMemory,
-} from "../../../src/queue/log-layout.ts";
-import { takeLogRing, type LogRing } from "../../../src/queue/log-ring.ts";
+} from "../../../src/logging/layout.ts";
+import { takeLogRing, type LogRing } from "../../../src/logging/ring.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { checkNumbers, parseLog } from "./log-scratch.ts";
 

@@ -3,7 +3,7 @@
  * `number`, and ends as argv[3] says. The program of a thread it starts is this one too.
  */
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { joinLogging, openLogging, type LoggingHandle } from "../../../src/queue/logging.ts";
+import { joinLogging, openLogging, type LoggingHandle } from "../../../src/logging/logging.ts";
 
 const [, , file = "", ending = "", lines = "0"] = process.argv;
 

@@ -1,8 +1,8 @@
 /** Lines on their way to whoever takes them as texts: no more than fit, and none lost unsaid. */
 import { threadId } from "node:worker_threads";
 import { systemClock } from "../clock.ts";
-import { LogFormat } from "./log-format.ts";
-import { logWord } from "./log-layout.ts";
+import { LogFormat } from "./format.ts";
+import { logWord } from "./layout.ts";
 
 /** So many may be on their way. */
 const linesMax = 10_000;

@@ -1,8 +1,8 @@
 /** Where lines go: to a file, to stderr, and to whoever takes them as texts. */
 import fs from "node:fs";
-import type { LogSink } from "./log-drain.ts";
+import type { LogSink } from "./drain.ts";
 import { LogFile } from "./log-file.ts";
-import type { LogOutput } from "./logging-options.ts";
+import type { LogOutput } from "./options.ts";
 
 const stderrFd = 2;
 /** So often a pipe that nobody empties is tried: what does not fit then is given up. */

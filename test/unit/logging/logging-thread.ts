@@ -1,6 +1,6 @@
 /** A thread that joins the logging of its `workerData`, logs, and ends as that says. */
 import { workerData } from "node:worker_threads";
-import { joinLogging, type LoggingHandle } from "../../../src/queue/logging.ts";
+import { joinLogging, type LoggingHandle } from "../../../src/logging/logging.ts";
 import { seededRandom } from "../../../src/random.ts";
 
 export interface LoggingTask {

@@ -8,13 +8,7 @@
  * Integers of 64 bits are texts, because readers of JSON round them; so are infinities and NaN.
  */
 import { assert } from "../errors.ts";
-import {
-  fieldKind,
-  fieldOffset,
-  logLevels,
-  recordOffset,
-  type LogRingMemory,
-} from "./log-layout.ts";
+import { fieldKind, fieldOffset, logLevels, recordOffset, type LogRingMemory } from "./layout.ts";
 
 const firstCapacity = 64 * 1024;
 /** A byte becomes \u00XX at worst; a field and a line add less than this to what they hold. */

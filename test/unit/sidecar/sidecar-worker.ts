@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { GaplessError } from "../../../src/errors.ts";
-import { serveSidecar } from "../../../src/queue/serve-sidecar.ts";
+import { serveSidecar } from "../../../src/sidecar/serve-sidecar.ts";
 
 export type Task =
   | { readonly kind: "echo"; readonly number: number }

@@ -17,7 +17,7 @@ import {
   threadState,
   threadWord,
   type LogMemory,
-} from "./log-layout.ts";
+} from "./layout.ts";
 
 /**
  * What a line may say beside its text. Names are those of the properties. Of what is none of these

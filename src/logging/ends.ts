@@ -4,15 +4,15 @@ import { isMainThread } from "node:worker_threads";
 import { bootMs } from "../clock.ts";
 import { invalidConfig } from "../config.ts";
 import { describeError, errorCodes, GaplessError } from "../errors.ts";
-import { LogDrain } from "./log-drain.ts";
-import { describeMissed, splitLines, takeOver } from "./log-hand-over.ts";
-import { logWord, type LogLevel, type LogMemory } from "./log-layout.ts";
-import type { LogFields, LogRing } from "./log-ring.ts";
-import { openLogSink, writeStderr } from "./log-sink.ts";
-import { endTurn, takeLastTurn } from "./log-turns.ts";
-import type { LoggingData, LoggingHandle, ResolvedLoggingOptions } from "./logging-options.ts";
+import { LogDrain } from "./drain.ts";
+import { describeMissed, splitLines, takeOver } from "./hand-over.ts";
+import { logWord, type LogLevel, type LogMemory } from "./layout.ts";
+import type { LogFields, LogRing } from "./ring.ts";
+import { openLogSink, writeStderr } from "./sink.ts";
+import { endTurn, takeLastTurn } from "./turns.ts";
+import type { LoggingData, LoggingHandle, ResolvedLoggingOptions } from "./options.ts";
 import type { Logger, Logging } from "./logging.ts";
-import { siblingModule, startSidecar, type Sidecar } from "./sidecar.ts";
+import { siblingModule, startSidecar, type Sidecar } from "../sidecar/sidecar.ts";
 
 const flushMsMax = 10_000;
 const flushLookMs = 1;
@@ -189,7 +189,7 @@ export class OpenedLogging extends ThreadLogging {
     this.onLine = onLine;
     this.onFailure = onFailure;
     const data: LoggingData = { handle, handsOver: onLine !== undefined };
-    this.sidecar = startSidecar(siblingModule("logging-worker", import.meta.url), data, {
+    this.sidecar = startSidecar(siblingModule("worker", import.meta.url), data, {
       name: "gapless-logging",
       requestsMax: 1,
       onReply: (lines) => this.take(lines),

@@ -3,7 +3,7 @@
  * before it was handed on: where that fails, the lines stay in the rings, and are tried again.
  */
 import { bootNs, systemClock } from "../clock.ts";
-import { LogFormat } from "./log-format.ts";
+import { LogFormat } from "./format.ts";
 import {
   recordOffset,
   ringMemoryOf,
@@ -11,7 +11,7 @@ import {
   threadState,
   type LogMemory,
   type LogRingMemory,
-} from "./log-layout.ts";
+} from "./layout.ts";
 
 /** Where lines go. */
 export interface LogSink {

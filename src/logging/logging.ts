@@ -19,21 +19,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { invalidConfig } from "../config.ts";
 import { describeError, isGaplessError, storageFailed } from "../errors.ts";
-import { makeDirectory } from "./directory.ts";
-import {
-  logWord,
-  makeLogMemory,
-  openLogMemory,
-  type LogLevel,
-  type LogMemory,
-} from "./log-layout.ts";
-import { takeLogRing, type LogFields, type LogRing } from "./log-ring.ts";
-import { closedError, JoinedLogging, OpenedLogging } from "./logging-ends.ts";
-import {
-  resolveLoggingOptions,
-  type LoggingHandle,
-  type LoggingOptions,
-} from "./logging-options.ts";
+import { makeDirectory } from "../memory/sync-files.ts";
+import { logWord, makeLogMemory, openLogMemory, type LogLevel, type LogMemory } from "./layout.ts";
+import { takeLogRing, type LogFields, type LogRing } from "./ring.ts";
+import { closedError, JoinedLogging, OpenedLogging } from "./ends.ts";
+import { resolveLoggingOptions, type LoggingHandle, type LoggingOptions } from "./options.ts";
 
 export type { LogFields, LoggingHandle, LoggingOptions, LogLevel };
 

@@ -3,7 +3,7 @@ import path from "node:path";
 import { z } from "zod";
 import { checkConfig } from "../config.ts";
 import type { GaplessError } from "../errors.ts";
-import { logLevels, type LogLevel } from "./log-layout.ts";
+import { logLevels, type LogLevel } from "./layout.ts";
 
 export interface LoggingOptions {
   /**

@@ -1,6 +1,6 @@
 /** Who drains: the sidecar, pass by pass, until a thread that ends takes its turn for good. */
 import { bootMs } from "../clock.ts";
-import { drainer, logWord } from "./log-layout.ts";
+import { drainer, logWord } from "./layout.ts";
 
 /** A pass that takes longer hangs in a device, or its thread was ended in the middle of it. */
 const passMsMax = 2000;

@@ -6,13 +6,13 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { bootNs } from "../clock.ts";
 import { describeError, errorCodes, GaplessError } from "../errors.ts";
-import { LogDrain } from "./log-drain.ts";
-import { handOver } from "./log-hand-over.ts";
-import { logWord, openLogMemory } from "./log-layout.ts";
-import { openLogSink, type OpenLogSink } from "./log-sink.ts";
-import { endTurn, takeTurn } from "./log-turns.ts";
-import type { LoggingData } from "./logging-options.ts";
-import { serveSidecar } from "./serve-sidecar.ts";
+import { LogDrain } from "./drain.ts";
+import { handOver } from "./hand-over.ts";
+import { logWord, openLogMemory } from "./layout.ts";
+import { openLogSink, type OpenLogSink } from "./sink.ts";
+import { endTurn, takeTurn } from "./turns.ts";
+import type { LoggingData } from "./options.ts";
+import { serveSidecar } from "../sidecar/serve-sidecar.ts";
 
 const napMs = { first: 2, most: 50 };
 const retryMs = 1000;
