@@ -189,7 +189,7 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * Records durably that somebody is not going to get something; what was recorded before, for the
    * same consumer, once.
    *
-   * @throws GaplessError STORAGE_FULL
+   * @throws InvalidOperation for what is no loss; GaplessError STORAGE_FULL
    */
   recordLoss(loss: BufferLoss): void {
     if (!recordBufferLoss(this.store.directory, loss)) return;

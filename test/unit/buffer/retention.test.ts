@@ -202,6 +202,32 @@ test("rules that make no sense, and consumers that were not declared, are refuse
   assert.throws(() => retention.acknowledge("oms", -1n), hasCode("INVALID_OPERATION"));
 });
 
+test("G2: what could not be read from the ledger again is refused, and not recorded", async (context) => {
+  const directory = temporaryDirectory(context);
+  await using buffer = await openIn(directory);
+  const loss: BufferLoss = {
+    cause: "missing",
+    consumer: "trades",
+    fromId: 5n,
+    throughId: 9n,
+    atMs: 1,
+  };
+  const wrong: object[] = [
+    { atMs: 1.5 },
+    { atMs: NaN },
+    { cause: "lost" },
+    { consumer: 7 },
+    { fromId: -1n },
+    { fromId: 10n },
+    { throughId: undefined },
+  ];
+  for (const fields of wrong) {
+    const recording = (): void => buffer.recordLoss({ ...loss, ...fields });
+    assert.throws(recording, hasCode("INVALID_OPERATION"), JSON.stringify(Object.keys(fields)));
+  }
+  assert.equal(fs.existsSync(path.join(directory, lossesFileName)), false);
+});
+
 async function until(condition: () => Promise<boolean>): Promise<void> {
   const deadlineMs = performance.now() + 10_000;
   while (!(await condition())) {
