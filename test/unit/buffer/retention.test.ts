@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
 import { startRetention, type BufferLoss, type MsgBuffer } from "../../../src/buffer/buffer.ts";
+import type { ExcessRules } from "../../../src/buffer/buffer-stats.ts";
 import { lossesFileName } from "../../../src/buffer/loss-ledger.ts";
 import { GaplessError } from "../../../src/errors.ts";
 import type { Message } from "../../../src/message.ts";
@@ -129,6 +130,67 @@ test("left alone, it trims, and says when it cannot", async (context) => {
   await buffer.close();
   await until(async () => failures.length > 0);
   assert.equal(failures[0]?.code, "CLOSED");
+});
+
+test("a trim that goes through a log is proposed once, and anew where it failed or goes further", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  const proposed: bigint[] = [];
+  let isDown = true;
+  // The replica has yet to come to it.
+  const trim = async (beforeId: bigint): Promise<void> => {
+    proposed.push(beforeId);
+    if (isDown) throw new GaplessError("PEER_UNAVAILABLE", "the log is down");
+  };
+  const told: bigint[] = [];
+  const onTrimmed = (beforeId: bigint): void => void told.push(beforeId);
+  const rules = { count: 100, consumers: ["oms"], trim, onTrimmed, ...never };
+  await using retention = startRetention(buffer, rules);
+  await appendTo(buffer, 500n);
+  await appendTo(buffer, 1000n);
+  await appendTo(buffer, 1200n);
+  retention.acknowledge("oms", 300n);
+  await assert.rejects(retention.look(), hasCode("PEER_UNAVAILABLE"));
+  isDown = false;
+  for (let look = 0; look < 3; look++) await retention.look();
+  retention.acknowledge("oms", 400n);
+  for (let look = 0; look < 3; look++) await retention.look();
+  await retention.force();
+  await retention.force();
+  assert.deepEqual(proposed, [301n, 301n, 401n, 1001n]);
+  assert.deepEqual(told, [301n, 401n, 1001n]);
+});
+
+test("a trim that takes longer than an interval is not followed by all that were due", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  let looks = 0;
+  const looking = {
+    component: "trades",
+    recordLoss: (loss: BufferLoss) => buffer.recordLoss(loss),
+    minId: () => buffer.minId(),
+    trim: (beforeId: bigint) => buffer.trim(beforeId),
+    excess: (rules: ExcessRules) => {
+      looks++;
+      return buffer.excess(rules);
+    },
+  };
+  let isDown = true;
+  const trim = async (beforeId: bigint): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    if (isDown) throw new GaplessError("PEER_UNAVAILABLE", "the log is down");
+    await buffer.trim(beforeId);
+  };
+  const onFailure = (error: GaplessError): void => assert.ok(hasCode("PEER_UNAVAILABLE")(error));
+  const options = { count: 100, intervalMs: 2, trim, onFailure };
+  await appendTo(buffer, 500n);
+  await appendTo(buffer, 1000n);
+  await using retention = startRetention(looking, options);
+  await until(async () => looks === 2);
+  isDown = false;
+  await until(async () => (await buffer.minId()) === 501n);
+  assert.ok(looks <= 3, `looks=${looks}`);
+  const startMs = performance.now();
+  await retention.close();
+  assert.ok(performance.now() - startMs < 1000);
 });
 
 test("what is too much is told by rows, exactly, after a restart too", async (t) => {
