@@ -19,7 +19,7 @@ import {
 } from "./buffer-errors.ts";
 import type { Observers, Tier } from "./buffer-observer.ts";
 import type { ResolvedBufferOptions } from "./buffer-options.ts";
-import type { BufferStats, ExcessRules } from "./buffer-stats.ts";
+import { checkExcessRules, type BufferStats, type ExcessRules } from "./buffer-stats.ts";
 import { joinChunks, stampExtent, unpackChunk, type Chunk, type Extent } from "./chunk.ts";
 import { openColdStore, type ColdStore } from "./cold-store.ts";
 import { CommitQueue, type Appended, type CommitTarget } from "./commit-queue.ts";
@@ -251,8 +251,10 @@ export class MessageStore implements BufferArchive, CommitTarget {
   }
 
   /** As `MsgBuffer.excess`. */
-  excess({ count, ageMs }: ExcessRules): Promise<bigint | undefined> {
+  excess(rules: ExcessRules): Promise<bigint | undefined> {
     this.checkOpen();
+    checkExcessRules(rules);
+    const { count, ageMs } = rules;
     const beforeNs = ageMs === undefined ? undefined : BigInt(Date.now() - ageMs) * nsPerMs;
     return this.cold.excess({ count, beforeNs });
   }

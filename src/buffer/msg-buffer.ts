@@ -150,7 +150,7 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * nor is one that shares a row of RocksDB, of 64 KiB at most, with one that is not. Exact after
    * a restart too, and its cost hardly grows with how much there is.
    *
-   * @throws GaplessError STORAGE_CORRUPT; CLOSED
+   * @throws GaplessError CONFIG_INVALID; STORAGE_CORRUPT; CLOSED
    */
   async excess(rules: ExcessRules): Promise<bigint | undefined> {
     return this.store.excess(rules);

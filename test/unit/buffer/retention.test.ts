@@ -249,6 +249,16 @@ test("messages that have no time are of no age", async (context) => {
   assert.equal(await buffer.excess({ ageMs: 1, count: 2 }), 2n);
 });
 
+test("G7: what is too much by rules that make no sense is not told", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await appendTo(buffer, 5n);
+  await appendTo(buffer, 9n);
+  const wrong: ExcessRules[] = [{ count: -1 }, { count: 1.5 }, { ageMs: 0.5 }, { ageMs: NaN }];
+  for (const rules of wrong) {
+    await assert.rejects(buffer.excess(rules), hasCode("CONFIG_INVALID"), JSON.stringify(rules));
+  }
+});
+
 test("rules that make no sense, and consumers that were not declared, are refused", async (context) => {
   await using buffer = await openIn(temporaryDirectory(context));
   assert.throws(() => startRetention(buffer, {}), hasCode("CONFIG_INVALID"));
