@@ -123,7 +123,8 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * Lets a buffer begin behind an id instead of at the beginning of the stream: what came before
    * is as if trimmed. One that was trimmed to its end goes on there, behind what is lost for good.
    *
-   * @throws GaplessError InvalidOperation where it keeps anything, or has been further
+   * @throws GaplessError InvalidOperation where it keeps anything, or has been further; for the
+   *   greatest id, which nothing follows
    */
   startAfter(id: bigint): Promise<void> {
     return this.store.startAfter(id);
