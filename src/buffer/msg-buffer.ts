@@ -54,6 +54,8 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
   private readonly store: MessageStore;
   private readonly codec: Codec<Event>;
   private readonly observers: Observers;
+  /** Since the opening: whoever recorded one before may have died before anybody heard of it. */
+  private readonly toldLosses = new Set<string>();
 
   /** Use `openMsgBuffer`. */
   constructor(store: MessageStore, codec: Codec<Event>, observers: Observers) {
@@ -193,7 +195,11 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * @throws InvalidOperation for what is no loss; GaplessError STORAGE_FULL
    */
   recordLoss(loss: BufferLoss): void {
-    if (!recordBufferLoss(this.store.directory, loss)) return;
+    const isNew = recordBufferLoss(this.store.directory, loss);
+    const { cause, consumer, fromId, throughId } = loss;
+    const what = `${cause} ${consumer} ${fromId} ${throughId}`;
+    if (!isNew && this.toldLosses.has(what)) return;
+    this.toldLosses.add(what);
     this.observers.tell((observer) => observer.lost?.(loss));
   }
 

@@ -274,6 +274,26 @@ test("rules that make no sense, and consumers that were not declared, are refuse
   assert.throws(() => retention.acknowledge("oms", -1n), hasCode("INVALID_OPERATION"));
 });
 
+test("G2: a loss that is found again by another process is told again, and recorded once", async (context) => {
+  const directory = temporaryDirectory(context);
+  const loss: BufferLoss = {
+    cause: "missing",
+    consumer: "trades",
+    fromId: 5n,
+    throughId: 9n,
+    atMs: 1,
+  };
+  for (let opening = 0; opening < 2; opening++) {
+    await using buffer = await openIn(directory);
+    const told: BufferLoss[] = [];
+    using _observed = buffer.observe({ lost: (one) => void told.push(one) });
+    // The one before may have died before anybody looked at its metrics.
+    for (let time = 0; time < 3; time++) buffer.recordLoss(loss);
+    assert.deepEqual(told, [loss]);
+    assert.equal(buffer.losses().losses.length, 1);
+  }
+});
+
 test("G2: what could not be read from the ledger again is refused, and not recorded", async (context) => {
   const directory = temporaryDirectory(context);
   await using buffer = await openIn(directory);
