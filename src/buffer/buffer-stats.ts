@@ -1,4 +1,6 @@
 /** What a buffer holds, in numbers. */
+import { checkWhole } from "../arguments.ts";
+
 export interface BufferStats {
   readonly component: string;
   /** Messages that are kept. */
@@ -37,4 +39,10 @@ export interface ExcessRules {
   readonly count?: number;
   /** By the messages' own times, which are taken to rise. 0n is no time. */
   readonly ageMs?: number;
+}
+
+/** @throws GaplessError CONFIG_INVALID where a limit is no whole number above 0 */
+export function checkExcessRules({ count, ageMs }: ExcessRules): void {
+  if (count !== undefined) checkWhole("count", count, 1, Number.MAX_SAFE_INTEGER);
+  if (ageMs !== undefined) checkWhole("ageMs", ageMs, 1, Number.MAX_SAFE_INTEGER);
 }

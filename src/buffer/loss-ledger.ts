@@ -4,7 +4,8 @@
  *   {"cause":"passed-over","consumer":"audit","from":"1","through":"40","atMs":1764547200000}
  */
 import path from "node:path";
-import { appendDurableLine, readDurableLines } from "../memory/durable-lines.ts";
+import { appendDurableLine, readDurableLines, syncDurableLines } from "../memory/durable-lines.ts";
+import { InvalidOperation } from "./buffer-errors.ts";
 
 export const lossesFileName = "losses.jsonl";
 
@@ -40,13 +41,21 @@ export interface LossRecorder {
 /**
  * False where all of it was recorded before, for the same consumer.
  *
- * @throws GaplessError STORAGE_FULL
+ * @throws InvalidOperation for what could not be read again; GaplessError STORAGE_FULL
  */
 export function recordBufferLoss(directory: string, loss: BufferLoss): boolean {
-  if (isRecorded(directory, loss)) return false;
   const { cause, consumer, fromId, throughId, atMs } = loss;
   const document = { cause, consumer, from: `${fromId}`, through: `${throughId}`, atMs };
-  appendDurableLine(path.join(directory, lossesFileName), JSON.stringify(document));
+  const text = JSON.stringify(document);
+  if (lossOf(document) === undefined || fromId > throughId) {
+    throw new InvalidOperation(`Not a loss: ${text}. Expected a cause, a consumer and a range.`);
+  }
+  const filePath = path.join(directory, lossesFileName);
+  if (isRecorded(directory, loss)) {
+    syncDurableLines(filePath);
+    return false;
+  }
+  appendDurableLine(filePath, text);
   return true;
 }
 

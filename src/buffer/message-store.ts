@@ -19,8 +19,9 @@ import {
 } from "./buffer-errors.ts";
 import type { Observers, Tier } from "./buffer-observer.ts";
 import type { ResolvedBufferOptions } from "./buffer-options.ts";
-import type { BufferStats, ExcessRules } from "./buffer-stats.ts";
+import { checkExcessRules, type BufferStats, type ExcessRules } from "./buffer-stats.ts";
 import { joinChunks, stampExtent, unpackChunk, type Chunk, type Extent } from "./chunk.ts";
+import { idMax } from "./cold-layout.ts";
 import { openColdStore, type ColdStore } from "./cold-store.ts";
 import { CommitQueue, type Appended, type CommitTarget } from "./commit-queue.ts";
 import { countStored, packIncoming, type Incoming } from "./incoming.ts";
@@ -211,6 +212,9 @@ export class MessageStore implements BufferArchive, CommitTarget {
   /** As `MsgBuffer.startAfter`. */
   async startAfter(id: bigint): Promise<void> {
     checkId("id", id);
+    if (id === idMax) {
+      throw new InvalidOperation(`Nothing can follow id=${id}, which a buffer was to start after.`);
+    }
     await this.commits.between(async () => {
       this.checkWritable();
       const keepsNothing = this.tiers.state.trimmedId === this.lastId;
@@ -251,8 +255,10 @@ export class MessageStore implements BufferArchive, CommitTarget {
   }
 
   /** As `MsgBuffer.excess`. */
-  excess({ count, ageMs }: ExcessRules): Promise<bigint | undefined> {
+  excess(rules: ExcessRules): Promise<bigint | undefined> {
     this.checkOpen();
+    checkExcessRules(rules);
+    const { count, ageMs } = rules;
     const beforeNs = ageMs === undefined ? undefined : BigInt(Date.now() - ageMs) * nsPerMs;
     return this.cold.excess({ count, beforeNs });
   }

@@ -54,6 +54,8 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
   private readonly store: MessageStore;
   private readonly codec: Codec<Event>;
   private readonly observers: Observers;
+  /** Since the opening: whoever recorded one before may have died before anybody heard of it. */
+  private readonly toldLosses = new Set<string>();
 
   /** Use `openMsgBuffer`. */
   constructor(store: MessageStore, codec: Codec<Event>, observers: Observers) {
@@ -123,7 +125,8 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * Lets a buffer begin behind an id instead of at the beginning of the stream: what came before
    * is as if trimmed. One that was trimmed to its end goes on there, behind what is lost for good.
    *
-   * @throws GaplessError InvalidOperation where it keeps anything, or has been further
+   * @throws GaplessError InvalidOperation where it keeps anything, or has been further; for the
+   *   greatest id, which nothing follows
    */
   startAfter(id: bigint): Promise<void> {
     return this.store.startAfter(id);
@@ -150,7 +153,7 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * nor is one that shares a row of RocksDB, of 64 KiB at most, with one that is not. Exact after
    * a restart too, and its cost hardly grows with how much there is.
    *
-   * @throws GaplessError STORAGE_CORRUPT; CLOSED
+   * @throws GaplessError CONFIG_INVALID; STORAGE_CORRUPT; CLOSED
    */
   async excess(rules: ExcessRules): Promise<bigint | undefined> {
     return this.store.excess(rules);
@@ -189,10 +192,14 @@ export class MsgBuffer<Event extends Link = Message> implements LossRecorder, As
    * Records durably that somebody is not going to get something; what was recorded before, for the
    * same consumer, once.
    *
-   * @throws GaplessError STORAGE_FULL
+   * @throws InvalidOperation for what is no loss; GaplessError STORAGE_FULL
    */
   recordLoss(loss: BufferLoss): void {
-    if (!recordBufferLoss(this.store.directory, loss)) return;
+    const isNew = recordBufferLoss(this.store.directory, loss);
+    const { cause, consumer, fromId, throughId } = loss;
+    const what = `${cause} ${consumer} ${fromId} ${throughId}`;
+    if (!isNew && this.toldLosses.has(what)) return;
+    this.toldLosses.add(what);
     this.observers.tell((observer) => observer.lost?.(loss));
   }
 

@@ -294,6 +294,8 @@ export class PeerGroup {
   /** @throws DataTrimmed, after it was told */
   private async lose(afterId: bigint, throughId: bigint): Promise<never> {
     const oldest = this.members
+      // What any other one has said is of an earlier question.
+      .filter(({ verdict }) => verdict === "trimmed")
       .flatMap(({ minAvailableId }) => (minAvailableId === undefined ? [] : [minAvailableId]))
       .reduce<bigint | undefined>((a, b) => (a === undefined || b < a ? b : a), undefined);
     const minAvailableId = oldest ?? throughId + 1n;

@@ -57,6 +57,10 @@ const faults: readonly (readonly [RegExp, string])[] = [
     "its certificate is not believed, being for another name: tls.serverName",
   ],
   [
+    /^CERT_(HAS_EXPIRED|NOT_YET_VALID)$/,
+    "its certificate has expired, or begins later: by the clock of this machine",
+  ],
+  [
     /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_)/,
     "its certificate is not believed, nor who signed it: tls.ca",
   ],

@@ -51,15 +51,16 @@ export interface ReplicateOptions {
 }
 
 /** Decided by the messages that the buffer holds and by the command, and so alike everywhere. */
-const refusalCodes: readonly ErrorCode[] = [
+const appendRefusals: readonly ErrorCode[] = [
   "CHAIN_BROKEN",
   "MESSAGE_MALFORMED",
   "MESSAGE_TOO_LARGE",
   "DATA_TRIMMED",
   "DATA_NOT_YET_AVAILABLE",
-  "INVALID_OPERATION",
   "CONFIG_INVALID",
 ];
+/** Of an append it says that the ring of this machine is too small. */
+const trimRefusals: readonly ErrorCode[] = [...appendRefusals, "INVALID_OPERATION"];
 
 /** Appends that follow one another are stored together up to this size, or one larger. */
 const runBytesMax = 1024 * 1024;
@@ -93,7 +94,8 @@ export async function replicate(
       if (command.kind === "append") await buffer.append(command.messages, { logPosition });
       else await buffer.trim(command.beforeId, { logPosition });
     } catch (error) {
-      if (!isGaplessError(error, ...refusalCodes)) throw error;
+      const refusals = command.kind === "append" ? appendRefusals : trimRefusals;
+      if (!isGaplessError(error, ...refusals)) throw error;
       await refuse(entry, error);
     }
   };
@@ -105,7 +107,8 @@ export async function replicate(
         await buffer.append(run.flatMap(messagesOf), { logPosition });
         return;
       } catch (error) {
-        if (!isGaplessError(error, ...refusalCodes)) throw error;
+        // Together they may be more than the ring has room for, and one by one not.
+        if (!isGaplessError(error, ...appendRefusals, "INVALID_OPERATION")) throw error;
       }
     }
     for (const entry of run) await applyOne(entry);

@@ -6,9 +6,9 @@
  *      └─ goes ────────┘                         │
  *      └─ goes where it is forced, and recorded ─┘
  */
-import { checkArray, checkWhole } from "../arguments.ts";
+import { checkArray } from "../arguments.ts";
 import { GaplessError } from "../errors.ts";
-import type { ExcessRules } from "./buffer-stats.ts";
+import { checkExcessRules, type ExcessRules } from "./buffer-stats.ts";
 
 /** What is too much: what either limit says. The newest message always stays. */
 export interface RetentionRules extends ExcessRules {
@@ -44,12 +44,12 @@ export interface RetentionDecision {
 }
 
 /** @throws GaplessError CONFIG_INVALID without a limit, or where one is no whole number above 0. */
-export function checkRetentionRules({ count, ageMs, consumers }: RetentionRules): void {
+export function checkRetentionRules(rules: RetentionRules): void {
+  const { count, ageMs, consumers } = rules;
   if (count === undefined && ageMs === undefined) {
     throw new GaplessError("CONFIG_INVALID", "A retention without a limit: give count or ageMs.");
   }
-  if (count !== undefined) checkWhole("count", count, 1, Number.MAX_SAFE_INTEGER);
-  if (ageMs !== undefined) checkWhole("ageMs", ageMs, 1, Number.MAX_SAFE_INTEGER);
+  checkExcessRules(rules);
   if (consumers !== undefined) checkArray("consumers", consumers, "names");
 }
 

@@ -27,7 +27,10 @@ export interface RetainedBuffer extends LossRecorder {
 export interface RetentionOptions extends RetentionRules {
   /** Between two looks. Default 1 second. */
   readonly intervalMs?: number;
-  /** Trims otherwise than by the buffer itself: of replicas, proposes it to their log. */
+  /**
+   * Trims otherwise than by the buffer itself: of replicas, proposes it to their log. What it has
+   * resolved for is on its way, and is not asked of it again.
+   */
   readonly trim?: (beforeId: bigint) => Promise<unknown>;
   readonly onTrimmed?: (beforeId: bigint) => void;
   /** Told who keeps what is too much, whenever that has changed; of nobody too. */
@@ -71,6 +74,9 @@ export class Retention implements AsyncDisposable {
   private readonly acknowledged = new Map<string, bigint>();
   private readonly timer: NodeJS.Timeout;
   private heldBy = "";
+  /** Of the last trim: one that goes through a log is yet to be carried out. */
+  private trimmedBefore = 0n;
+  private isLookDue = false;
   /** Looks go one after the other. */
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -78,7 +84,7 @@ export class Retention implements AsyncDisposable {
   constructor(buffer: RetainedBuffer, options: RetentionOptions, intervalMs: number) {
     this.buffer = buffer;
     this.options = options;
-    this.timer = setInterval(() => void this.look().catch(this.failed), intervalMs).unref();
+    this.timer = setInterval(() => this.lookInTime(), intervalMs).unref();
   }
 
   /**
@@ -126,6 +132,15 @@ export class Retention implements AsyncDisposable {
     return this.close();
   }
 
+  /** One that is under way, or waits, is as good as another one behind it. */
+  private lookInTime(): void {
+    if (this.isLookDue) return;
+    this.isLookDue = true;
+    void this.look()
+      .catch(this.failed)
+      .finally(() => (this.isLookDue = false));
+  }
+
   private inTurn<Result>(act: () => Promise<Result>): Promise<Result> {
     const result = this.turn.then(act);
     this.turn = result.catch(() => undefined);
@@ -143,8 +158,9 @@ export class Retention implements AsyncDisposable {
     }
     this.tellHeld(decision.heldBy);
     const { beforeId } = decision;
-    if (beforeId === undefined) return decision;
+    if (beforeId === undefined || beforeId <= this.trimmedBefore) return decision;
     await (options.trim ?? ((id) => buffer.trim(id)))(beforeId);
+    this.trimmedBefore = beforeId;
     options.onTrimmed?.(beforeId);
     return decision;
   }

@@ -1,4 +1,5 @@
 /** A queue as the source of a flow: a journal, or records that are made messages of. */
+import { checkFunctions, checkOptions, checkWhole, type OptionNames } from "../arguments.ts";
 import { describeError, GaplessError } from "../errors.ts";
 import { isBatch, unpackMessages, type Batch, type Message } from "../message.ts";
 import type { QueueMessage, Subscriber } from "../queue/queue.ts";
@@ -13,6 +14,13 @@ export interface QueueSourceOptions {
   /** First silence after which live() says so; doubled up to the second as it goes on. */
   readonly silenceMs?: SilenceMs;
 }
+
+const batchMaxDefault = 1024;
+const optionNames = {
+  decode: true,
+  batchMax: true,
+  silenceMs: true,
+} as const satisfies OptionNames<QueueSourceOptions>;
 
 /** Where a message that was delivered is in the queue. */
 interface Delivered {
@@ -30,9 +38,15 @@ interface Delivered {
  *
  * Of a queue whose writer may lose power, only what is durable should go into a sink that is:
  * `through` says so.
+ *
+ * @throws GaplessError CONFIG_INVALID
  */
 export function queueSource(subscriber: Subscriber, options: QueueSourceOptions = {}): Source {
-  const { decode = decodeJournalled, batchMax = 1024, silenceMs = silenceMsDefault } = options;
+  checkOptions("queueSource", options, optionNames);
+  checkFunctions(options, "decode");
+  const { decode = decodeJournalled, silenceMs = silenceMsDefault } = options;
+  const { batchMax = batchMaxDefault } = options;
+  checkWhole("batchMax", batchMax, 1, Number.MAX_SAFE_INTEGER);
   /** Not acknowledged yet, in the order of the queue. */
   let delivered: Delivered[] = [];
 

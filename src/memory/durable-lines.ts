@@ -7,23 +7,38 @@
 import fs from "node:fs";
 import path from "node:path";
 import { storageFailed } from "../errors.ts";
-import { syncDirectory } from "./sync-files.ts";
+import { syncDirectory, syncFile } from "./sync-files.ts";
 
 /** @throws GaplessError STORAGE_FULL */
 export function appendDurableLine(filePath: string, text: string): void {
   try {
-    const isNew = !fs.existsSync(filePath);
     const fd = fs.openSync(filePath, "a+", 0o600);
     try {
       const line = `${text}\n`;
-      fs.writeSync(fd, endsInTheMiddle(fd) ? `\n${line}` : line);
+      // All of it: of a single write, a disk that is almost full takes a part without an error.
+      fs.writeFileSync(fd, endsInTheMiddle(fd) ? `\n${line}` : line);
       fs.fsyncSync(fd);
     } finally {
       fs.closeSync(fd);
     }
-    if (isNew) syncDirectory(path.dirname(filePath));
+    // Each time: whoever made the file may have been killed before it came to this.
+    syncDirectory(path.dirname(filePath));
   } catch (error) {
     throw storageFailed(`recording a line in ${filePath}`, error);
+  }
+}
+
+/**
+ * Makes what can be read durable: whoever wrote it may have been killed before the sync.
+ *
+ * @throws GaplessError STORAGE_FULL
+ */
+export function syncDurableLines(filePath: string): void {
+  try {
+    syncFile(filePath);
+    syncDirectory(path.dirname(filePath));
+  } catch (error) {
+    throw storageFailed(`syncing ${filePath}`, error);
   }
 }
 

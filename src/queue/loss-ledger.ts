@@ -7,7 +7,7 @@
  * went on behind: it is found out, and recorded, again.
  */
 import path from "node:path";
-import { appendDurableLine, readDurableLines } from "../memory/durable-lines.ts";
+import { appendDurableLine, readDurableLines, syncDurableLines } from "../memory/durable-lines.ts";
 import { resolveDirectory } from "./directory.ts";
 
 export const lossesFileName = "losses.jsonl";
@@ -49,9 +49,12 @@ export interface LossLedger {
  */
 export function recordLoss(directory: string, loss: QueueLoss): void {
   const { cause, reader, from, to, atMs } = loss;
-  if (isRecorded(directory, loss)) return;
-  const text = JSON.stringify({ cause, reader, from, to, atMs });
-  appendDurableLine(path.join(directory, lossesFileName), text);
+  const filePath = path.join(directory, lossesFileName);
+  if (isRecorded(directory, loss)) {
+    syncDurableLines(filePath);
+    return;
+  }
+  appendDurableLine(filePath, JSON.stringify({ cause, reader, from, to, atMs }));
 }
 
 /**

@@ -7,17 +7,15 @@
  * stage ends when it has taken everything before it. A drain is that, begun early.
  */
 import { pathToFileURL } from "node:url";
-import { setTimeout as sleep } from "node:timers/promises";
 import { GaplessError } from "../errors.ts";
 import { killIntervalMs, planKills, type Kill } from "./chaos.ts";
+import { inflict } from "./inflict.ts";
 import type { Progress } from "./protocol.ts";
 import { openRunDirectory } from "./run-directory.ts";
 import type { Audit, AuditReport } from "./service.ts";
 import { SupervisedService } from "./supervised-service.ts";
 import type { OptionValue, ServiceEntry, Topology } from "./topology.ts";
 import path from "node:path";
-
-const pollIntervalMs = 2;
 
 export interface RunOptions {
   readonly options: Readonly<Record<string, OptionValue>>;
@@ -116,7 +114,9 @@ export async function runTopology(topology: Topology, run: RunOptions): Promise<
     const victims = services.map(({ entry }) => entry);
     const kills =
       run.chaos === undefined ? [] : planKills(run.chaos.kills, victims, run.chaos.seed);
-    const chaos = inflict(kills, services, run, over.signal);
+    const killed = (kill: Kill, index: number): void => watch.killed(kill, index);
+    const ending = AbortSignal.any([over.signal, run.drain]);
+    const chaos = inflict(kills, services, killed, ending);
     await Promise.race([chaos, outcome.promise]);
     await until(() => services.every(({ state }) => state === "done"));
   } finally {
@@ -138,34 +138,6 @@ export class Interrupted extends Error {
   constructor() {
     super("Interrupted: what was not yet durable comes again with --resume.");
   }
-}
-
-async function inflict(
-  kills: readonly Kill[],
-  services: readonly SupervisedService[],
-  { watch, drain }: RunOptions,
-  over: AbortSignal,
-): Promise<void> {
-  const signal = AbortSignal.any([over, drain]);
-  const startMs = performance.now();
-  /** Looks again and again; false where the run ends first. */
-  const when = async (condition: () => boolean): Promise<boolean> => {
-    while (!signal.aborted && !condition()) await sleep(pollIntervalMs);
-    return !signal.aborted;
-  };
-  for (const [index, kill] of kills.entries()) {
-    const victims = services.filter(({ entry }) => kill.services.includes(entry.name));
-    if (!(await when(() => performance.now() - startMs >= kill.atMs))) return;
-    // One that has only just come back is let to do something first.
-    if (!(await when(() => victims.every(isAtWork)))) return;
-    for (const victim of victims) victim.kill();
-    watch.killed(kill, index);
-    if (!(await when(() => !victims.some(isAtWork)))) return;
-  }
-}
-
-function isAtWork({ state, hasProgressed }: SupervisedService): boolean {
-  return state === "done" || (state === "running" && hasProgressed);
 }
 
 async function runAudit(

@@ -256,6 +256,43 @@ test("what one has trimmed is not lost while another one does not answer", async
   assert.equal(both.lost.length, 1);
 });
 
+test("what is lost begins where it was missed, whatever a peer said of an earlier question", async (context) => {
+  // It is asked first, has trimmed what comes first, and has not come as far as the other one.
+  const short = new ListArchive(makeMessages(0n, 80));
+  short.trimmedThrough = 60n;
+  const long = new ListArchive(makeMessages(0n, 300));
+  const { archive } = long;
+  let isUp = false;
+  const later: GapPeer = {
+    read: (fromId, limit) => {
+      if (fromId > 100n) long.trimmedThrough = 150n;
+      return archive.read(fromId, limit);
+    },
+    status: async () => {
+      if (isUp) return archive.status();
+      isUp = true;
+      throw new GaplessError("PEER_UNAVAILABLE", "It starts.");
+    },
+  };
+  await using ledger = await openIn(temporaryDirectory(context));
+  const { applied, lost, fill } = filling([short.archive, later], {
+    afterId: 50n,
+    throughId: 200n,
+    batchMax: 50,
+    timeoutMs: 200,
+    ledger,
+  });
+  await assert.rejects(fillGap(fill), (error) => {
+    assert.ok(error instanceof DataTrimmed);
+    assert.deepEqual([error.requestedId, error.minAvailableId], [101n, 151n]);
+    return true;
+  });
+  assert.equal(applied.at(-1)?.id, 100n);
+  assert.deepEqual([lost[0]?.afterId, lost[0]?.throughId], [100n, 150n]);
+  const loss = { cause: "missing", fromId: 101n, throughId: 150n };
+  assert.partialDeepStrictEqual(ledger.losses(), { losses: [loss], unreadable: 0 });
+});
+
 test("a peer that starts, or catches up, while it is waited for is in time", async () => {
   const list = new ListArchive(makeMessages(0n, 10));
   const { applied, fill } = filling([list.archive], { throughId: 20n });

@@ -223,6 +223,8 @@ test("a buffer that keeps nothing can start further on, and then says what it ne
   {
     await using buffer = await openIn(directory);
     await assert.rejects(buffer.append(makeMessages(500n, 3)), DataCorrupted);
+    // Nothing could follow, and there is no id for what a reader would be told is next.
+    await assert.rejects(buffer.startAfter(2n ** 64n - 1n), InvalidOperation);
     await buffer.startAfter(500n);
     await assert.rejects(buffer.startAfter(400n), InvalidOperation);
     await assert.rejects(buffer.sync(500n, 1), DataTrimmed);

@@ -37,6 +37,19 @@ class Authority {
     return this.make(name, [...signed, "-addext", `subjectAltName=${alternativeNames}`]);
   }
 
+  /** As `sign`, of what ended yesterday. */
+  signExpired(name: string, alternativeNames: string): Identity {
+    const { key } = this.sign(name, alternativeNames);
+    const [csr, cert] = [this.at(`${name}.csr`), this.at(`${name}.pem`)];
+    const asked = ["-key", this.at(`${name}.key`), "-subj", `/CN=${name}`, "-out", csr];
+    const names = ["-addext", `subjectAltName=${alternativeNames}`];
+    execFileSync("openssl", ["req", "-new", ...asked, ...names], { stdio: "pipe" });
+    const signed = ["-CA", this.at("ca.pem"), "-CAkey", this.at("ca.key")];
+    const ended = ["-days", "-1", "-copy_extensions", "copy", "-in", csr, "-out", cert];
+    execFileSync("openssl", ["x509", "-req", ...signed, ...ended], { stdio: "pipe" });
+    return { key, cert: fs.readFileSync(cert) };
+  }
+
   private make(name: string, options: readonly string[]): Identity {
     const [key, cert] = [this.at(`${name}.key`), this.at(`${name}.pem`)];
     const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -200,12 +213,14 @@ test(
     };
     const [plain, spoken] = [await serving(), await serving(identity)];
     const mutual = await serving({ ...identity, clientCa: authority.ca });
+    const expired = await serving(authority.signExpired("old", "DNS:exchange"));
     const named = { ca: authority.ca, serverName: "exchange" };
     const cases: readonly [string, NonNullable<PeerOptions["tls"]> | undefined, RegExp][] = [
       [plain, named, /it speaks no TLS/],
       [spoken, undefined, /it may speak TLS: tls\)\.$/],
       [spoken, { ...named, ca: strangers.ca }, /its certificate is not believed, .*tls\.ca/],
       [spoken, { ca: authority.ca }, /its certificate is not believed, .*tls\.serverName/],
+      [expired, named, /its certificate has expired, or begins later: .* clock/],
       [mutual, named, /it asks for a certificate of the client: tls\.key and tls\.cert/],
       [
         mutual,

@@ -17,7 +17,7 @@ import {
   type LogReader,
 } from "../../../src/flow/replicated-log.ts";
 import { FileReplica } from "../../support/file-replica.ts";
-import { hasCode, makeMessage, makeMessages, temporaryDirectory } from "./fixture.ts";
+import { hasCode, makeMessage, makeMessages, openIn, temporaryDirectory } from "./fixture.ts";
 
 const signal = new AbortController().signal;
 
@@ -178,6 +178,20 @@ test("a failure of this machine is no refusal: the command comes again", async (
   assert.equal(replica.logPosition, 1n);
   await replicate(replica, log, { signal, onRefused });
   assert.deepEqual(idsOf(replica), [1n, 2n, 3n]);
+});
+
+test("G8: a ring that an append can never fit is that of this machine, and no refusal", async (context) => {
+  const ring = { capacity: 5, overwriteOnFull: false };
+  const entries = numbered(one(1n), appendOf(...makeMessages(1n, 6)), one(8n));
+  for (const batch of [1, 100]) {
+    await using buffer = await openIn(temporaryDirectory(context), ring);
+    const refused: RefusedCommand[] = [];
+    const onRefused = (it: RefusedCommand): void => void refused.push(it);
+    const replicating = replicate(buffer, logOf(entries, batch), { signal, onRefused });
+    await assert.rejects(replicating, hasCode("INVALID_OPERATION"));
+    assert.deepEqual(refused, []);
+    assert.equal(buffer.logPosition, 1n);
+  }
 });
 
 test("an abort ends a replica between two writes", async (context) => {

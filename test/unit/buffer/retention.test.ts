@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
 import { startRetention, type BufferLoss, type MsgBuffer } from "../../../src/buffer/buffer.ts";
+import type { ExcessRules } from "../../../src/buffer/buffer-stats.ts";
 import { lossesFileName } from "../../../src/buffer/loss-ledger.ts";
 import { GaplessError } from "../../../src/errors.ts";
 import type { Message } from "../../../src/message.ts";
@@ -131,6 +132,67 @@ test("left alone, it trims, and says when it cannot", async (context) => {
   assert.equal(failures[0]?.code, "CLOSED");
 });
 
+test("a trim that goes through a log is proposed once, and anew where it failed or goes further", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  const proposed: bigint[] = [];
+  let isDown = true;
+  // The replica has yet to come to it.
+  const trim = async (beforeId: bigint): Promise<void> => {
+    proposed.push(beforeId);
+    if (isDown) throw new GaplessError("PEER_UNAVAILABLE", "the log is down");
+  };
+  const told: bigint[] = [];
+  const onTrimmed = (beforeId: bigint): void => void told.push(beforeId);
+  const rules = { count: 100, consumers: ["oms"], trim, onTrimmed, ...never };
+  await using retention = startRetention(buffer, rules);
+  await appendTo(buffer, 500n);
+  await appendTo(buffer, 1000n);
+  await appendTo(buffer, 1200n);
+  retention.acknowledge("oms", 300n);
+  await assert.rejects(retention.look(), hasCode("PEER_UNAVAILABLE"));
+  isDown = false;
+  for (let look = 0; look < 3; look++) await retention.look();
+  retention.acknowledge("oms", 400n);
+  for (let look = 0; look < 3; look++) await retention.look();
+  await retention.force();
+  await retention.force();
+  assert.deepEqual(proposed, [301n, 301n, 401n, 1001n]);
+  assert.deepEqual(told, [301n, 401n, 1001n]);
+});
+
+test("a trim that takes longer than an interval is not followed by all that were due", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  let looks = 0;
+  const looking = {
+    component: "trades",
+    recordLoss: (loss: BufferLoss) => buffer.recordLoss(loss),
+    minId: () => buffer.minId(),
+    trim: (beforeId: bigint) => buffer.trim(beforeId),
+    excess: (rules: ExcessRules) => {
+      looks++;
+      return buffer.excess(rules);
+    },
+  };
+  let isDown = true;
+  const trim = async (beforeId: bigint): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    if (isDown) throw new GaplessError("PEER_UNAVAILABLE", "the log is down");
+    await buffer.trim(beforeId);
+  };
+  const onFailure = (error: GaplessError): void => assert.ok(hasCode("PEER_UNAVAILABLE")(error));
+  const options = { count: 100, intervalMs: 2, trim, onFailure };
+  await appendTo(buffer, 500n);
+  await appendTo(buffer, 1000n);
+  await using retention = startRetention(looking, options);
+  await until(async () => looks === 2);
+  isDown = false;
+  await until(async () => (await buffer.minId()) === 501n);
+  assert.ok(looks <= 3, `looks=${looks}`);
+  const startMs = performance.now();
+  await retention.close();
+  assert.ok(performance.now() - startMs < 1000);
+});
+
 test("what is too much is told by rows, exactly, after a restart too", async (t) => {
   t.diagnostic(`SEED=${seed}`);
   const random = seededRandom(seed);
@@ -187,6 +249,16 @@ test("messages that have no time are of no age", async (context) => {
   assert.equal(await buffer.excess({ ageMs: 1, count: 2 }), 2n);
 });
 
+test("G7: what is too much by rules that make no sense is not told", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await appendTo(buffer, 5n);
+  await appendTo(buffer, 9n);
+  const wrong: ExcessRules[] = [{ count: -1 }, { count: 1.5 }, { ageMs: 0.5 }, { ageMs: NaN }];
+  for (const rules of wrong) {
+    await assert.rejects(buffer.excess(rules), hasCode("CONFIG_INVALID"), JSON.stringify(rules));
+  }
+});
+
 test("rules that make no sense, and consumers that were not declared, are refused", async (context) => {
   await using buffer = await openIn(temporaryDirectory(context));
   assert.throws(() => startRetention(buffer, {}), hasCode("CONFIG_INVALID"));
@@ -200,6 +272,52 @@ test("rules that make no sense, and consumers that were not declared, are refuse
     message: "Retention of trades: consumer=osm is not declared, oms is.",
   });
   assert.throws(() => retention.acknowledge("oms", -1n), hasCode("INVALID_OPERATION"));
+});
+
+test("G2: a loss that is found again by another process is told again, and recorded once", async (context) => {
+  const directory = temporaryDirectory(context);
+  const loss: BufferLoss = {
+    cause: "missing",
+    consumer: "trades",
+    fromId: 5n,
+    throughId: 9n,
+    atMs: 1,
+  };
+  for (let opening = 0; opening < 2; opening++) {
+    await using buffer = await openIn(directory);
+    const told: BufferLoss[] = [];
+    using _observed = buffer.observe({ lost: (one) => void told.push(one) });
+    // The one before may have died before anybody looked at its metrics.
+    for (let time = 0; time < 3; time++) buffer.recordLoss(loss);
+    assert.deepEqual(told, [loss]);
+    assert.equal(buffer.losses().losses.length, 1);
+  }
+});
+
+test("G2: what could not be read from the ledger again is refused, and not recorded", async (context) => {
+  const directory = temporaryDirectory(context);
+  await using buffer = await openIn(directory);
+  const loss: BufferLoss = {
+    cause: "missing",
+    consumer: "trades",
+    fromId: 5n,
+    throughId: 9n,
+    atMs: 1,
+  };
+  const wrong: object[] = [
+    { atMs: 1.5 },
+    { atMs: NaN },
+    { cause: "lost" },
+    { consumer: 7 },
+    { fromId: -1n },
+    { fromId: 10n },
+    { throughId: undefined },
+  ];
+  for (const fields of wrong) {
+    const recording = (): void => buffer.recordLoss({ ...loss, ...fields });
+    assert.throws(recording, hasCode("INVALID_OPERATION"), JSON.stringify(Object.keys(fields)));
+  }
+  assert.equal(fs.existsSync(path.join(directory, lossesFileName)), false);
 });
 
 async function until(condition: () => Promise<boolean>): Promise<void> {

@@ -19,7 +19,7 @@ async function pumpTo(
   lastId: bigint,
   batchMax = 7,
 ): Promise<void> {
-  await using subscriber = openSubscriber(directory, "ledger", { start: "earliest" });
+  await using subscriber = openSubscriber(directory, "ledger");
   const stop = new AbortController();
   await pump({
     source: queueSource(subscriber, { batchMax, silenceMs }),
@@ -38,12 +38,26 @@ test("a journal goes into the sink, each run behind what the one before has ackn
   journal.append(stream.slice(0, 40));
   const sink = new MemorySink();
   await pumpTo(directory, sink, stream[39]?.id ?? 0n);
+  {
+    await using subscriber = openSubscriber(directory, "ledger");
+    assert.deepEqual([subscriber.committed, subscriber.position], [40, 41]);
+  }
   journal.append(stream.slice(40));
   await pumpTo(directory, sink, stream[99]?.id ?? 0n);
   assert.deepEqual(sink.rows, stream);
-  // Nothing was delivered to the second run that the first one had acknowledged.
   await using subscriber = openSubscriber(directory, "ledger");
   assert.equal(subscriber.committed, 100);
+});
+
+test("G7: options that would never deliver anything are refused", async (t) => {
+  const directory = path.join(makeFastDirectory(t), "journal");
+  await using _journal = await openJournal({ directory });
+  await using subscriber = openSubscriber(directory, "ledger");
+  for (const options of [{ batchMax: 0 }, { batchMax: 1.5 }, { decode: "json" }, { batch: 5 }]) {
+    const message = new RegExp(Object.keys(options)[0] ?? "");
+    const expected = { code: "CONFIG_INVALID", message };
+    assert.throws(() => queueSource(subscriber, options as never), expected);
+  }
 });
 
 test("what was not acknowledged comes again, to this source and to the next one", async (t) => {
