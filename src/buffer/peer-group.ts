@@ -172,9 +172,10 @@ export class PeerGroup {
       const best = this.current ?? (await this.best(afterId, throughId, tried));
       if (best === undefined) return undefined;
       tried.add(best);
-      const read =
-        (await this.takeAhead(best, afterId)) ??
-        (await this.read(best, afterId + 1n, this.batchMax));
+      const ahead = await this.takeAhead(best, afterId);
+      // Who lied, or refused, is not asked again, whichever question it was.
+      const asks = ahead === undefined && best.verdict !== "out";
+      const read = asks ? await this.read(best, afterId + 1n, this.batchMax) : ahead;
       const messages = read === undefined ? undefined : this.follows(best, afterId, read);
       this.current = messages === undefined ? undefined : best;
       if (messages === undefined) continue;

@@ -8,7 +8,7 @@ import {
   type GapPeer,
   type LostRange,
 } from "../../../src/buffer/buffer.ts";
-import { DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
+import { DataCorrupted, DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
 import { isBatch, lastIdOf, type Message } from "../../../src/message.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
@@ -147,6 +147,31 @@ test("a peer that lies about the chain is left where it does, for one that does 
     assert.ok(performance.now() - startMs < 5000, "a liar was asked again");
     assert.deepEqual(alone.applied, messages.slice(0, 2800));
   }
+});
+
+test("a peer that lies when it is asked ahead is not asked once more", async () => {
+  const messages = makeMessages(0n, 5000);
+  const { archive } = new ListArchive(messages);
+  const asked: bigint[] = [];
+  const liar: GapPeer = {
+    status: () => archive.status(),
+    read: async (fromId, limit) => {
+      asked.push(fromId);
+      if (fromId === 1001n) throw new DataCorrupted(1000n, 1002n, "It lied");
+      return archive.read(fromId, limit);
+    },
+  };
+  const honest: GapPeer = {
+    read: (fromId, limit) => archive.read(fromId, limit),
+    status: async () => {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return archive.status();
+    },
+  };
+  const { applied, fill } = filling([liar, honest], { batchMax: 1000 });
+  await fillGap(fill);
+  assert.deepEqual(applied, messages);
+  assert.deepEqual(asked, [1n, 1001n]);
 });
 
 test("an answer that does not follow on what is there is a lie, though it is a range", async () => {
