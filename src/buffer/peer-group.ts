@@ -16,6 +16,7 @@ import { GaplessError, isGaplessError } from "../errors.ts";
 import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
 import type { ArchiveStatus, BufferArchive } from "./archive.ts";
 import { DataTrimmed } from "./buffer-errors.ts";
+import { idMax } from "./cold-layout.ts";
 import { answerWithin } from "./answer-within.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
 import { lie } from "./peer-answer.ts";
@@ -245,19 +246,20 @@ export class PeerGroup {
   }
 
   private read(member: Member, fromId: bigint, limit: number): Promise<Batch | undefined> {
-    return this.answerOf(member, () => member.peer.read(fromId, limit));
+    return this.answerOf(member, () => member.peer.read(fromId, limit), fromId);
   }
 
   private async answerOf<Answer>(
     member: Member,
     ask: () => Promise<Answer>,
+    fromId?: bigint,
   ): Promise<Answer | undefined> {
     try {
       return await answerWithin(ask(), this.answerTimeoutMs, this.signal);
     } catch (error) {
       if (this.signal?.aborted === true || !isGaplessError(error)) throw error;
       member.minAvailableId = error instanceof DataTrimmed ? error.minAvailableId : undefined;
-      this.note(member, verdictOf(error), error.message);
+      this.note(member, verdictOf(error, fromId), error.message);
       return undefined;
     }
   }
@@ -324,13 +326,14 @@ export class PeerGroup {
   }
 }
 
-function verdictOf(error: GaplessError): Verdict {
+/** Of an answer to what was read from `fromId` on; undefined where nothing was to be read. */
+function verdictOf(error: GaplessError, fromId: bigint | undefined): Verdict {
   switch (error.code) {
     case "DATA_TRIMMED":
-      // One that has the message, and says that it is gone, lies.
-      return error instanceof DataTrimmed && error.minAvailableId <= error.requestedId
-        ? "out"
-        : "trimmed";
+      // One that has the message, and says that it is gone, lies; so does who speaks of another.
+      return error instanceof DataTrimmed && error.minAvailableId > (fromId ?? idMax)
+        ? "trimmed"
+        : "out";
     case "DATA_NOT_YET_AVAILABLE":
       return "behind";
     default:

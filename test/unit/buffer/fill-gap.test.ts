@@ -246,6 +246,23 @@ test("what all have trimmed is lost: recorded, told, and then the error", async 
   assert.deepEqual(rest.applied, makeMessages(1000n, 4000));
 });
 
+test("who says that what is asked for is trimmed, and means something else, lies", async (context) => {
+  const { archive } = new ListArchive(makeMessages(0n, 300));
+  await using ledger = await openIn(temporaryDirectory(context));
+  const answers: readonly Partial<GapPeer>[] = [
+    { read: () => Promise.reject(new DataTrimmed(1n, 50n)) },
+    { read: () => Promise.reject(new DataTrimmed(101n, 101n)) },
+    { status: () => Promise.reject(new DataTrimmed(101n, 150n)) },
+  ];
+  for (const answer of answers) {
+    const liar: GapPeer = { ...archive, ...answer };
+    const { fill, lost } = filling([liar], { afterId: 100n, throughId: 200n, ledger });
+    await assert.rejects(fillGap(fill), hasCode("PEER_UNAVAILABLE"));
+    assert.deepEqual(lost, []);
+    assert.deepEqual(ledger.losses().losses, []);
+  }
+});
+
 test("what was trimmed to the end is lost, and not merely late", async (context) => {
   await using buffer = await openIn(temporaryDirectory(context));
   await buffer.append(makeMessages(0n, 100));
