@@ -10,7 +10,7 @@
  * just given a right answer is asked again without a round.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkArray, checkWhole, wrong } from "../arguments.ts";
+import { checkArray, checkFunctions, checkWhole, wrong, type OptionNames } from "../arguments.ts";
 import { beginning, follow } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
@@ -84,6 +84,16 @@ interface ReadAhead {
   readonly answer: Promise<Batch | undefined>;
 }
 
+export const groupNames = {
+  peers: true,
+  timeoutMs: true,
+  answerTimeoutMs: true,
+  batchMax: true,
+  signal: true,
+  ledger: true,
+  onLoss: true,
+} as const satisfies OptionNames<GroupOptions>;
+
 const timeoutMsDefault = 30_000;
 const answerTimeoutMsDefault = 2000;
 const batchMaxDefault = 8192;
@@ -104,6 +114,13 @@ export class PeerGroup {
   constructor(options: GroupOptions) {
     checkArray("peers", options.peers, "peers");
     if (options.peers.length === 0) throw wrong("peers", options.peers, "one peer at least");
+    checkFunctions(options, "onLoss");
+    for (const peer of options.peers) {
+      const { read, status } = Object(peer) as Partial<GapPeer>;
+      if (typeof read !== "function" || typeof status !== "function") {
+        throw wrong("peers", peer, "peers, or archives of buffers");
+      }
+    }
     this.members = options.peers.map((peer, index) => ({
       peer,
       address: peer.address ?? `peer ${index + 1}`,
