@@ -20,9 +20,14 @@ const newest = trades.last();
 let id = newest === undefined ? 0n : (unpackMessages(newest).at(-1)?.id ?? 0n);
 console.log(`market: behind trade ${id}`);
 
-while (!stop.signal.aborted) {
-  await publishMessages(trades, Array.from({ length: batchTrades }, nextTrade), stop.signal);
-  await pause(10);
+try {
+  for (;;) {
+    await publishMessages(trades, Array.from({ length: batchTrades }, nextTrade), stop.signal);
+    await pause(10, undefined, { signal: stop.signal });
+  }
+} catch (error) {
+  // Both waits end that way, for room and for the next batch.
+  if (!stop.signal.aborted) throw error;
 }
 
 function nextTrade(): Message {

@@ -11,7 +11,7 @@ export interface BufferObserver {
   /** From which tier the first message came; undefined where an error came instead. */
   queried?(durationMs: number, tier: Tier | undefined, error: unknown): void;
   trimmed?(durationMs: number, deleted: number, error: unknown): void;
-  /** Recorded for the first time: somebody is not going to get something. */
+  /** Somebody is not going to get something: once recorded, and once for each opening. */
   lost?(loss: BufferLoss): void;
 }
 

@@ -4,6 +4,7 @@
  *   unix:/run/exchange/buffers.sock     a Unix domain socket
  *   10.0.0.7:7400   [::1]:7400          a TCP port
  */
+import { wrong } from "../arguments.ts";
 import { GaplessError } from "../errors.ts";
 
 /** A Unix domain socket, or a TCP port; port 0 listens at one that is free. */
@@ -15,6 +16,7 @@ const unixPrefix = "unix:";
 
 /** @throws GaplessError CONFIG_INVALID for what names no place. */
 export function parseAddress(address: string): Place {
+  if (typeof address !== "string") throw wrong("address", address, "a text");
   if (address.startsWith(unixPrefix)) {
     return checkPlace({ path: address.slice(unixPrefix.length) });
   }
@@ -37,8 +39,12 @@ export function formatAddress(place: Place): string {
 
 /** @throws GaplessError CONFIG_INVALID for a path or port that no socket can have. */
 export function checkPlace(place: Place): Place {
+  if (typeof place !== "object" || (place as unknown) === null) {
+    throw wrong("listen", place, "{ path }, or { host, port }");
+  }
   if ("path" in place) {
     const { path } = place;
+    if (typeof path !== "string") throw wrong("listen.path", path, "the path of a socket");
     const bytes = Buffer.byteLength(path);
     if (bytes >= 1 && bytes <= socketPathBytesMax && !path.includes("\0")) return place;
     throw new GaplessError(
@@ -47,7 +53,14 @@ export function checkPlace(place: Place): Place {
     );
   }
   const { host, port } = place;
-  if (host !== "" && Number.isInteger(port) && port >= 0 && port <= 0xffff) return place;
+  if (
+    typeof host === "string" &&
+    host !== "" &&
+    Number.isInteger(port) &&
+    port >= 0 &&
+    port <= 0xffff
+  )
+    return place;
   throw new GaplessError(
     "CONFIG_INVALID",
     `Not a place to listen at: host=${host}, port=${port}. Expected a port from 0 to 65535.`,

@@ -10,12 +10,13 @@
  * just given a right answer is asked again without a round.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkArray, checkWhole, wrong } from "../arguments.ts";
+import { checkArray, checkFunctions, checkWhole, wrong, type OptionNames } from "../arguments.ts";
 import { beginning, follow } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import { isBatch, lastIdOf, type Batch, type Message } from "../message.ts";
 import type { ArchiveStatus, BufferArchive } from "./archive.ts";
 import { DataTrimmed } from "./buffer-errors.ts";
+import { idMax } from "./cold-layout.ts";
 import { answerWithin } from "./answer-within.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
 import { lie } from "./peer-answer.ts";
@@ -83,6 +84,16 @@ interface ReadAhead {
   readonly answer: Promise<Batch | undefined>;
 }
 
+export const groupNames = {
+  peers: true,
+  timeoutMs: true,
+  answerTimeoutMs: true,
+  batchMax: true,
+  signal: true,
+  ledger: true,
+  onLoss: true,
+} as const satisfies OptionNames<GroupOptions>;
+
 const timeoutMsDefault = 30_000;
 const answerTimeoutMsDefault = 2000;
 const batchMaxDefault = 8192;
@@ -103,6 +114,13 @@ export class PeerGroup {
   constructor(options: GroupOptions) {
     checkArray("peers", options.peers, "peers");
     if (options.peers.length === 0) throw wrong("peers", options.peers, "one peer at least");
+    checkFunctions(options, "onLoss");
+    for (const peer of options.peers) {
+      const { read, status } = Object(peer) as Partial<GapPeer>;
+      if (typeof read !== "function" || typeof status !== "function") {
+        throw wrong("peers", peer, "peers, or archives of buffers");
+      }
+    }
     this.members = options.peers.map((peer, index) => ({
       peer,
       address: peer.address ?? `peer ${index + 1}`,
@@ -172,9 +190,10 @@ export class PeerGroup {
       const best = this.current ?? (await this.best(afterId, throughId, tried));
       if (best === undefined) return undefined;
       tried.add(best);
-      const read =
-        (await this.takeAhead(best, afterId)) ??
-        (await this.read(best, afterId + 1n, this.batchMax));
+      const ahead = await this.takeAhead(best, afterId);
+      // Who lied, or refused, is not asked again, whichever question it was.
+      const asks = ahead === undefined && best.verdict !== "out";
+      const read = asks ? await this.read(best, afterId + 1n, this.batchMax) : ahead;
       const messages = read === undefined ? undefined : this.follows(best, afterId, read);
       this.current = messages === undefined ? undefined : best;
       if (messages === undefined) continue;
@@ -244,19 +263,20 @@ export class PeerGroup {
   }
 
   private read(member: Member, fromId: bigint, limit: number): Promise<Batch | undefined> {
-    return this.answerOf(member, () => member.peer.read(fromId, limit));
+    return this.answerOf(member, () => member.peer.read(fromId, limit), fromId);
   }
 
   private async answerOf<Answer>(
     member: Member,
     ask: () => Promise<Answer>,
+    fromId?: bigint,
   ): Promise<Answer | undefined> {
     try {
       return await answerWithin(ask(), this.answerTimeoutMs, this.signal);
     } catch (error) {
       if (this.signal?.aborted === true || !isGaplessError(error)) throw error;
       member.minAvailableId = error instanceof DataTrimmed ? error.minAvailableId : undefined;
-      this.note(member, verdictOf(error), error.message);
+      this.note(member, verdictOf(error, fromId), error.message);
       return undefined;
     }
   }
@@ -323,13 +343,14 @@ export class PeerGroup {
   }
 }
 
-function verdictOf(error: GaplessError): Verdict {
+/** Of an answer to what was read from `fromId` on; undefined where nothing was to be read. */
+function verdictOf(error: GaplessError, fromId: bigint | undefined): Verdict {
   switch (error.code) {
     case "DATA_TRIMMED":
-      // One that has the message, and says that it is gone, lies.
-      return error instanceof DataTrimmed && error.minAvailableId <= error.requestedId
-        ? "out"
-        : "trimmed";
+      // One that has the message, and says that it is gone, lies; so does who speaks of another.
+      return error instanceof DataTrimmed && error.minAvailableId > (fromId ?? idMax)
+        ? "trimmed"
+        : "out";
     case "DATA_NOT_YET_AVAILABLE":
       return "behind";
     default:

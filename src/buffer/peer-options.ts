@@ -4,7 +4,7 @@ import { GaplessError } from "../errors.ts";
 import type { BufferArchive } from "./archive.ts";
 import { messageBytesMax } from "./chunk.ts";
 import { checkPlace, parseAddress, type Place } from "./peer-address.ts";
-import { checkCertificate, checkIdentity } from "./peer-tls.ts";
+import { checkCertificate, checkIdentity, checkServerIdentity } from "./peer-tls.ts";
 import { readMessagesMax } from "./peer-wire.ts";
 
 /** PEM, as in files that `openssl` writes. */
@@ -74,6 +74,11 @@ const serveNames = {
   bearerToken: true,
   limits: true,
 } as const satisfies OptionNames<ServeOptions>;
+const serveTlsNames = {
+  key: true,
+  cert: true,
+  clientCa: true,
+} as const satisfies OptionNames<NonNullable<ServeOptions["tls"]>>;
 const limitNames = {
   messageBytes: true,
   rangeMessages: true,
@@ -87,6 +92,13 @@ const peerNames = {
   timeoutMs: true,
 } as const satisfies OptionNames<PeerOptions>;
 
+const peerTlsNames = {
+  ca: true,
+  key: true,
+  cert: true,
+  serverName: true,
+} as const satisfies OptionNames<NonNullable<PeerOptions["tls"]>>;
+
 /** @throws GaplessError CONFIG_INVALID */
 export function resolveServe(options: ServeOptions): ResolvedServe {
   checkOptions("serveBuffers", options, serveNames);
@@ -96,7 +108,10 @@ export function resolveServe(options: ServeOptions): ResolvedServe {
   const flows = options.flows.map(archiveOf);
   checkPlace(listen);
   checkToken(bearerToken);
-  if (tls !== undefined) checkIdentity(tls);
+  if (tls !== undefined) {
+    checkOptions("tls of serveBuffers", tls, serveTlsNames);
+    checkServerIdentity(tls);
+  }
   if (tls?.clientCa !== undefined) checkCertificate("clientCa", tls.clientCa);
   const names = flows.map(({ component }) => component);
   const twice = names.find((name, index) => name === "" || names.indexOf(name) !== index);
@@ -121,8 +136,14 @@ export function resolvePeer(options: PeerOptions): ResolvedPeer {
   const { address, flow, tls, bearerToken, timeoutMs = timeoutMsDefault } = options;
   const place = parseAddress(address);
   checkToken(bearerToken);
-  if (tls !== undefined) checkIdentity(tls);
+  if (tls !== undefined) {
+    checkOptions("tls of connectPeer", tls, peerTlsNames);
+    checkIdentity(tls);
+  }
   if (tls?.ca !== undefined) checkCertificate("ca", tls.ca);
+  if (tls?.serverName !== undefined && typeof tls.serverName !== "string") {
+    throw wrong("tls.serverName", tls.serverName, "a name");
+  }
   if (typeof flow !== "string" || flow === "") {
     throw wrong("flow", flow, "the component of a buffer that is served there");
   }
@@ -131,14 +152,18 @@ export function resolvePeer(options: PeerOptions): ResolvedPeer {
 }
 
 function archiveOf(flow: ServeOptions["flows"][number]): BufferArchive {
-  const archive = "archive" in flow ? flow.archive : flow;
-  if (typeof archive.status === "function") return archive;
+  const isObject = typeof flow === "object" && (flow as unknown) !== null;
+  const archive = isObject && "archive" in flow ? flow.archive : flow;
+  if (isObject && typeof (archive as BufferArchive).status === "function") {
+    return archive as BufferArchive;
+  }
   throw wrong("flows", flow, "buffers, or archives of buffers");
 }
 
 /** What a header can carry; the token itself is not for logs. */
 function checkToken(bearerToken: string | undefined): void {
-  if (bearerToken === undefined || /^[\x21-\x7e]+$/.test(bearerToken)) return;
+  if (bearerToken === undefined) return;
+  if (typeof bearerToken === "string" && /^[\x21-\x7e]+$/.test(bearerToken)) return;
   throw new GaplessError(
     "CONFIG_INVALID",
     "bearerToken: expected one visible ASCII character at least, and no other ones.",

@@ -19,6 +19,14 @@ export function checkIdentity({ key, cert }: Identity): void {
   throw new GaplessError("CONFIG_INVALID", "tls.key is that of another certificate than tls.cert.");
 }
 
+/** As `checkIdentity`, of who has to have one. */
+export function checkServerIdentity(identity: Identity): void {
+  if (identity.key === undefined && identity.cert === undefined) {
+    throw new GaplessError("CONFIG_INVALID", "A server speaks TLS with tls.key and tls.cert.");
+  }
+  checkIdentity(identity);
+}
+
 /** The first of those that the text has. @throws GaplessError CONFIG_INVALID naming `name` */
 export function checkCertificate(name: "cert" | "ca" | "clientCa", pem: Pem): X509Certificate {
   return parse(name, "a certificate", () => new X509Certificate(pem));

@@ -1,10 +1,11 @@
 /** The start of a leader: what it missed from its peers, then live. */
+import { checkFunctions, checkOptions, type OptionNames } from "../arguments.ts";
 import { beginning } from "../chain.ts";
 import { GaplessError, isGaplessError } from "../errors.ts";
 import type { Archive, Repair, Sink, Source } from "../flow/endpoints.ts";
 import { pump } from "../flow/pump.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
-import { PeerGroup, type GroupOptions } from "./peer-group.ts";
+import { groupNames, PeerGroup, type GroupOptions } from "./peer-group.ts";
 
 export interface RecoverOptions extends Omit<GroupOptions, "signal" | "ledger"> {
   /** Where the messages go, a `MsgBuffer`: its sink says how far it has come. */
@@ -18,6 +19,15 @@ export interface RecoverOptions extends Omit<GroupOptions, "signal" | "ledger"> 
   /** As of `pump`. */
   readonly onProgress?: (position: bigint, repair: Repair) => void;
 }
+
+const { ledger: _ownBuffer, ...sharedNames } = groupNames;
+const optionNames = {
+  ...sharedNames,
+  buffer: true,
+  live: true,
+  onRecovered: true,
+  onProgress: true,
+} as const satisfies OptionNames<RecoverOptions>;
 
 /** What a start amounted to. */
 export interface Recovered {
@@ -37,6 +47,8 @@ export interface Recovered {
  *   that the buffer does not have, so running it again is always safe.
  */
 export async function recoverLeader(options: RecoverOptions): Promise<bigint> {
+  checkOptions("recoverLeader", options, optionNames);
+  checkFunctions(options, "onRecovered", "onProgress");
   const { buffer, live, signal, onRecovered, onProgress } = options;
   const group = new PeerGroup({ ...options, ledger: buffer });
   const sink = buffer.sink();

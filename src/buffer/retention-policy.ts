@@ -6,7 +6,7 @@
  *      └─ goes ────────┘                         │
  *      └─ goes where it is forced, and recorded ─┘
  */
-import { checkArray } from "../arguments.ts";
+import { checkArray, wrong } from "../arguments.ts";
 import { GaplessError } from "../errors.ts";
 import { checkExcessRules, type ExcessRules } from "./buffer-stats.ts";
 
@@ -50,7 +50,11 @@ export function checkRetentionRules(rules: RetentionRules): void {
     throw new GaplessError("CONFIG_INVALID", "A retention without a limit: give count or ageMs.");
   }
   checkExcessRules(rules);
-  if (consumers !== undefined) checkArray("consumers", consumers, "names");
+  if (consumers === undefined) return;
+  checkArray("consumers", consumers, "names");
+  for (const name of consumers as readonly unknown[]) {
+    if (typeof name !== "string") throw wrong("consumers", name, "names");
+  }
 }
 
 /** Decides once. With `isForced`, consumers are not waited for. */

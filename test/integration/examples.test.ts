@@ -68,6 +68,10 @@ class Running {
     }
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
   /** Ends it, and returns how it ended. */
   async end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
     const exited = once(this.child, "exit");
@@ -158,6 +162,19 @@ test("a leader of the example that was killed has what the other one has, once i
   assert.match(stdout, /^same {2}id 1 to \d+, which all have: [\d,]+ messages$/m);
   assert.equal(await again.end("SIGINT"), 0);
   assert.equal(await west.end("SIGTERM"), 0);
+});
+
+test("the market of the example ends at Ctrl-C, also while it waits for a leader", async (t) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "gapless-examples-"));
+  t.after(() => fs.rmSync(directory, { recursive: true, force: true }));
+  const east = new Running(t, "buffer/leader.ts", "east", directory);
+  await east.line(/^east: has 0 trades$/);
+  east.signal("SIGSTOP");
+  const market = new Running(t, "buffer/market.ts", directory);
+  await market.line(/^market: behind trade 0$/);
+  // The ring is full within half a second.
+  await pause(1000);
+  assert.equal(await market.end("SIGINT"), 0);
 });
 
 function countIn(line: string): number {

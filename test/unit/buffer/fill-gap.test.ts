@@ -8,7 +8,7 @@ import {
   type GapPeer,
   type LostRange,
 } from "../../../src/buffer/buffer.ts";
-import { DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
+import { DataCorrupted, DataTrimmed } from "../../../src/buffer/buffer-errors.ts";
 import { GaplessError, isGaplessError } from "../../../src/errors.ts";
 import { isBatch, lastIdOf, type Message } from "../../../src/message.ts";
 import { seededRandom, type Random } from "../../../src/random.ts";
@@ -149,6 +149,31 @@ test("a peer that lies about the chain is left where it does, for one that does 
   }
 });
 
+test("a peer that lies when it is asked ahead is not asked once more", async () => {
+  const messages = makeMessages(0n, 5000);
+  const { archive } = new ListArchive(messages);
+  const asked: bigint[] = [];
+  const liar: GapPeer = {
+    status: () => archive.status(),
+    read: async (fromId, limit) => {
+      asked.push(fromId);
+      if (fromId === 1001n) throw new DataCorrupted(1000n, 1002n, "It lied");
+      return archive.read(fromId, limit);
+    },
+  };
+  const honest: GapPeer = {
+    read: (fromId, limit) => archive.read(fromId, limit),
+    status: async () => {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return archive.status();
+    },
+  };
+  const { applied, fill } = filling([liar, honest], { batchMax: 1000 });
+  await fillGap(fill);
+  assert.deepEqual(applied, messages);
+  assert.deepEqual(asked, [1n, 1001n]);
+});
+
 test("an answer that does not follow on what is there is a lie, though it is a range", async () => {
   const other = new ListArchive(makeMessages(3n, 100, 10, 7n)).archive;
   const { applied, fill } = filling([other], { afterId: 5n, throughId: 50n });
@@ -219,6 +244,23 @@ test("what all have trimmed is lost: recorded, told, and then the error", async 
   const rest = filling(peers, { afterId: 1000n });
   await fillGap(rest.fill);
   assert.deepEqual(rest.applied, makeMessages(1000n, 4000));
+});
+
+test("who says that what is asked for is trimmed, and means something else, lies", async (context) => {
+  const { archive } = new ListArchive(makeMessages(0n, 300));
+  await using ledger = await openIn(temporaryDirectory(context));
+  const answers: readonly Partial<GapPeer>[] = [
+    { read: () => Promise.reject(new DataTrimmed(1n, 50n)) },
+    { read: () => Promise.reject(new DataTrimmed(101n, 101n)) },
+    { status: () => Promise.reject(new DataTrimmed(101n, 150n)) },
+  ];
+  for (const answer of answers) {
+    const liar: GapPeer = { ...archive, ...answer };
+    const { fill, lost } = filling([liar], { afterId: 100n, throughId: 200n, ledger });
+    await assert.rejects(fillGap(fill), hasCode("PEER_UNAVAILABLE"));
+    assert.deepEqual(lost, []);
+    assert.deepEqual(ledger.losses().losses, []);
+  }
 });
 
 test("what was trimmed to the end is lost, and not merely late", async (context) => {

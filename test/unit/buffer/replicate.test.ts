@@ -180,7 +180,7 @@ test("a failure of this machine is no refusal: the command comes again", async (
   assert.deepEqual(idsOf(replica), [1n, 2n, 3n]);
 });
 
-test("G8: a ring that an append can never fit is that of this machine, and no refusal", async (context) => {
+test("G5: a ring that an append can never fit is that of this machine, and no refusal", async (context) => {
   const ring = { capacity: 5, overwriteOnFull: false };
   const entries = numbered(one(1n), appendOf(...makeMessages(1n, 6)), one(8n));
   for (const batch of [1, 100]) {
