@@ -5,7 +5,7 @@
  *     retention.acknowledge("oms", lastId); // whenever a consumer has dealt with more
  */
 import { checkFunctions, checkOptions, checkWhole, type OptionNames } from "../arguments.ts";
-import { isGaplessError, type GaplessError } from "../errors.ts";
+import { describeError, isGaplessError } from "../errors.ts";
 import { InvalidOperation } from "./buffer-errors.ts";
 import type { LossRecorder } from "./loss-ledger.ts";
 import type { ExcessRules } from "./buffer-stats.ts";
@@ -36,7 +36,7 @@ export interface RetentionOptions extends RetentionRules {
   /** Told who keeps what is too much, whenever that has changed; of nobody too. */
   readonly onHeld?: (consumers: readonly string[]) => void;
   /** Told when a look fails; the next one is made. Without it, that is a warning of the process. */
-  readonly onFailure?: (error: GaplessError) => void;
+  readonly onFailure?: (error: unknown) => void;
 }
 
 const intervalMsDefault = 1000;
@@ -171,10 +171,15 @@ export class Retention implements AsyncDisposable {
     this.heldBy = names;
   }
 
+  /** Whatever it is: what a trim of the application's throws is not ours to end a process for. */
   private readonly failed = (error: unknown): void => {
-    if (!isGaplessError(error)) throw error;
     const { onFailure } = this.options;
-    if (onFailure !== undefined) onFailure(error);
-    else process.emitWarning(error.message, { code: error.code, type: "Gapless" });
+    if (onFailure !== undefined) {
+      onFailure(error);
+      return;
+    }
+    const what = `Retention of ${this.buffer.component}: ${describeError(error)}`;
+    const code = isGaplessError(error) ? { code: error.code } : {};
+    process.emitWarning(what, { ...code, type: "Gapless" });
   };
 }

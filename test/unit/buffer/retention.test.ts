@@ -6,7 +6,7 @@ import test from "node:test";
 import { startRetention, type BufferLoss, type MsgBuffer } from "../../../src/buffer/buffer.ts";
 import type { ExcessRules } from "../../../src/buffer/buffer-stats.ts";
 import { lossesFileName } from "../../../src/buffer/loss-ledger.ts";
-import { GaplessError } from "../../../src/errors.ts";
+import { GaplessError, isGaplessError } from "../../../src/errors.ts";
 import type { Message } from "../../../src/message.ts";
 import { seededRandom } from "../../../src/random.ts";
 import { hasCode, makeMessages, openIn, temporaryDirectory } from "./fixture.ts";
@@ -103,7 +103,7 @@ test("a forced trim is recorded first, once, and told; what it took is named", a
 
 test("left alone, it trims, and says when it cannot", async (context) => {
   await using buffer = await openIn(temporaryDirectory(context));
-  const failures: GaplessError[] = [];
+  const failures: unknown[] = [];
   const trims: bigint[] = [];
   const byCount = startRetention(buffer, {
     count: 1000,
@@ -129,7 +129,26 @@ test("left alone, it trims, and says when it cannot", async (context) => {
   });
   await buffer.close();
   await until(async () => failures.length > 0);
-  assert.equal(failures[0]?.code, "CLOSED");
+  assert.ok(isGaplessError(failures[0], "CLOSED"));
+});
+
+test("a trim of the application's that throws is told, and tried again", async (context) => {
+  await using buffer = await openIn(temporaryDirectory(context));
+  await appendTo(buffer, 100n);
+  await appendTo(buffer, 200n);
+  const failures: unknown[] = [];
+  let tries = 0;
+  await using _retention = startRetention(buffer, {
+    count: 100,
+    intervalMs: 2,
+    trim: async (beforeId) => {
+      if (++tries < 3) throw new Error("no log");
+      await buffer.trim(beforeId);
+    },
+    onFailure: (error) => void failures.push(error),
+  });
+  await until(async () => (await buffer.minId()) === 101n);
+  assert.deepEqual(failures.map(String), ["Error: no log", "Error: no log"]);
 });
 
 test("a trim that goes through a log is proposed once, and anew where it failed or goes further", async (context) => {
@@ -179,7 +198,7 @@ test("a trim that takes longer than an interval is not followed by all that were
     if (isDown) throw new GaplessError("PEER_UNAVAILABLE", "the log is down");
     await buffer.trim(beforeId);
   };
-  const onFailure = (error: GaplessError): void => assert.ok(hasCode("PEER_UNAVAILABLE")(error));
+  const onFailure = (error: unknown): void => assert.ok(hasCode("PEER_UNAVAILABLE")(error));
   const options = { count: 100, intervalMs: 2, trim, onFailure };
   await appendTo(buffer, 500n);
   await appendTo(buffer, 1000n);
