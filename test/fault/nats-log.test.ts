@@ -21,15 +21,19 @@ function connectLog(nats: NatsCluster): Promise<NatsLog> {
   return connectNatsLog({ servers, stream, subject: "commands.log", timeoutMs: 60_000 });
 }
 
-/** Name of the server that leads the stream, once there is one besides `not`. */
-async function leaderOf(nats: NatsCluster, not?: string): Promise<string> {
+/**
+ * Name of the server that leads the stream, once each copy of it is whole: with one of three gone
+ * while another one is still fetching what it missed, there is no majority to go on with.
+ */
+async function leaderOf(nats: NatsCluster): Promise<string> {
   for (;;) {
     try {
       const connection = await connect({ servers: [...nats.servers], timeout: 1000 });
       try {
         const manager = await jetstreamManager(connection, { checkAPI: false, timeout: 1000 });
-        const leader = (await manager.streams.info(stream)).cluster?.leader ?? "";
-        if (leader !== "" && leader !== not) return leader;
+        const { leader = "", replicas = [] } = (await manager.streams.info(stream)).cluster ?? {};
+        const isWhole = replicas.length === 2 && replicas.every(({ current }) => current);
+        if (leader !== "" && isWhole) return leader;
       } finally {
         await connection.close();
       }
