@@ -463,6 +463,16 @@ test("G8: readers that come, go, and go back get all that they are waited for", 
   assert.ok(deleted > 15, `deleted=${deleted} seed=${seed}`);
 });
 
+/** Makes a directory of what a power loss has left, as the next boot finds it. */
+function bootWith(files: ReadonlyMap<string, Buffer> | undefined, directory: string): void {
+  assert.ok(files !== undefined);
+  fs.mkdirSync(directory);
+  for (const [name, content] of files) {
+    if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
+    if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(directory, name), content);
+  }
+}
+
 test("after a power loss, sequences go on behind what was deleted before it", async (t) => {
   t.diagnostic(`SEED=${seed}`);
   const random = seededRandom(seed);
@@ -482,12 +492,10 @@ test("after a power loss, sequences go on behind what was deleted before it", as
     for (let state = 0; state < 20; state++) {
       const where = `SEED=${seed} round=${round} state=${state}`;
       const after = path.join(root, `${round}-${state}`);
-      fs.mkdirSync(after);
-      const files = recording.lose((count) => random.below(count));
-      for (const [name, content] of files) {
-        if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
-        if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
-      }
+      bootWith(
+        recording.lose((count) => random.below(count)),
+        after,
+      );
       const recovered = open(after);
       assert.ok(recovered.lastSequence > throughSequence, `${where}: ${recovered.lastSequence}`);
       await recovered.close();
@@ -527,11 +535,7 @@ for (const isSealed of [true, false]) {
     assert.equal(throughSequence, 6 * perSegment);
     for (const step of ["queue.moved-aside", "queue.removed"] as const) {
       const after = path.join(root, step);
-      fs.mkdirSync(after);
-      for (const [name, content] of left.get(step) ?? []) {
-        if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
-        if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
-      }
+      bootWith(left.get(step), after);
       const recovered = open(after);
       assert.ok(recovered.lastSequence >= throughSequence, `${step}: ${recovered.lastSequence}`);
       await recovered.close();
@@ -565,11 +569,7 @@ test("a power loss while segments are moved aside leaves no hole between those t
   await publisher.close();
   for (const [index, files] of left.entries()) {
     const after = path.join(root, `${index}`);
-    fs.mkdirSync(after);
-    for (const [name, content] of files) {
-      if (name === controlFileName) content.fill(0xb0, controlOffset.boot, 104);
-      if (!name.startsWith("writer.lock")) fs.writeFileSync(path.join(after, name), content);
-    }
+    bootWith(files, after);
     await open(after).close();
     const numbers = listSegments(after);
     const [oldest = 0] = numbers;
