@@ -1,6 +1,7 @@
 /** What a Kafka source can be told; checked once, then frozen. */
 import type { ConnectionOptions } from "node:tls";
 import { GaplessError } from "../errors.ts";
+import { silenceMsDefault, type SilenceMs } from "../flow/live.ts";
 import type { Message } from "../message.ts";
 import { decodeMessage, type KafkaRecord } from "./kafka-records.ts";
 
@@ -28,7 +29,7 @@ export interface KafkaSourceOptions {
   /** Asked of the broker at a time; a larger record comes all the same. 1 MiB if not given. */
   readonly fetchBytesMax?: number;
   /** First silence after which live() says so; doubled up to the second as it goes on. */
-  readonly silenceMs?: { readonly first: number; readonly most: number };
+  readonly silenceMs?: SilenceMs;
   /** So long a member may be silent before the partition is another's. 10,000 if not given. */
   readonly sessionTimeoutMs?: number;
   /** So long an answer is waited for. 10,000 if not given. */
@@ -58,7 +59,7 @@ export interface ResolvedKafkaOptions {
   readonly clientId: string;
   readonly batchMax: number;
   readonly fetchBytesMax: number;
-  readonly silenceMs: { readonly first: number; readonly most: number };
+  readonly silenceMs: SilenceMs;
   readonly sessionTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly retryDelayMs: { readonly first: number; readonly most: number };
@@ -114,7 +115,7 @@ export function resolveKafkaOptions(options: KafkaSourceOptions): ResolvedKafkaO
     clientId: name("clientId", options.clientId ?? "gapless"),
     batchMax: count("batchMax", options.batchMax ?? 4096, 1, 2 ** 31 - 1),
     fetchBytesMax: count("fetchBytesMax", options.fetchBytesMax ?? 2 ** 20, 1, fetchBytesMost),
-    silenceMs: span("silenceMs", options.silenceMs ?? { first: 200, most: 5000 }),
+    silenceMs: span("silenceMs", options.silenceMs ?? silenceMsDefault),
     sessionTimeoutMs: count(
       "sessionTimeoutMs",
       options.sessionTimeoutMs ?? 10_000,
